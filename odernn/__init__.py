@@ -1,0 +1,32 @@
+"""Recurrent networks as ordinary differential equations: field + method + step size."""
+
+from . import fields as fields
+from . import zoo as zoo
+from ._cell import Cell as Cell
+from ._cell import TrainedStep as TrainedStep
+from ._field import AbstractField as AbstractField
+from ._field import AbstractPartitionedField as AbstractPartitionedField
+from ._layer import AbstractLayer as AbstractLayer
+from ._layer import Bidirectional as Bidirectional
+from ._layer import Layer as Layer
+from ._method import METHODS as METHODS
+from ._method import RK4 as RK4
+from ._method import AbstractMethod as AbstractMethod
+from ._method import Euler as Euler
+from ._method import GaussSeidelEuler as GaussSeidelEuler
+from ._method import Heun as Heun
+from ._method import Midpoint as Midpoint
+from ._method import RungeKutta as RungeKutta
+from ._model import Model as Model
+from ._model import parameter_count as parameter_count
+from ._readout import AbstractReadout as AbstractReadout
+from ._readout import EachStep as EachStep
+from ._readout import LastStep as LastStep
+from ._readout import MeanPool as MeanPool
+from ._results import InputError as InputError
+from ._results import RunFailed as RunFailed
+from ._tableau import ButcherTableau as ButcherTableau
+from ._unroll import AbstractUnroll as AbstractUnroll
+from ._unroll import Adjoint as Adjoint
+from ._unroll import Scan as Scan
+from ._version import __version__ as __version__

@@ -1,0 +1,91 @@
+"""The right-hand side of the ODE that a recurrent network is."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ._typing import Array, Drive, Inexact, Scalar, State
+
+
+class AbstractField(eqx.Module):
+    """A vector field ``y'(s) = F(s, y(s), x(s))`` with trained parameters.
+
+    Subclass it, give it ``input_size`` and ``hidden_size``, write ``__call__``, and every method of
+    the library can integrate it:
+
+    - ``__call__(time, y, u)`` is dy/ds. The argument order is Diffrax's.
+    - ``drive(x)`` is the part of the work that depends on the input only (the input's projection).
+      It is computed for many steps at once, outside the loop over time; its result is the ``u``
+      of ``__call__``. Without it, ``u`` is the input itself.
+    - ``output(y)`` is what the next layer sees; without it, the state.
+    - ``order`` is the order t of the ODE: the number of blocks of hidden size in the state.
+    - ``depth`` is the number of nonlinearities nested in one evaluation.
+    """
+
+    input_size: eqx.AbstractVar[int]
+    hidden_size: eqx.AbstractVar[int]
+
+    order: ClassVar[int] = 1
+    depth: ClassVar[int] = 1
+
+    @abc.abstractmethod
+    def __call__(self, time: Scalar, y: State, u: Drive) -> State:
+        """Return dy/ds at the time ``time``, for the state ``y`` and the drive ``u``."""
+
+    def drive(self, x: Inexact[Array, " input"]) -> Drive:
+        """Return the part of the field that depends on the input only."""
+        return x
+
+    def output(self, y: State) -> Inexact[Array, " hidden"]:
+        """Return what the next layer sees of the state."""
+        return y
+
+    def initial_state(self) -> State:
+        """Return the state before the first step: zeros."""
+        return jnp.zeros(self.hidden_size, self.dtype)
+
+    @property
+    def dtype(self) -> Any:
+        """Floating-point type of the parameters, and so of the state."""
+        arrays = jax.tree.leaves(eqx.filter(self, eqx.is_inexact_array))
+        return jnp.result_type(*arrays) if arrays else jnp.result_type(float)
+
+
+class AbstractPartitionedField(AbstractField):
+    """A field whose state is a dict of named blocks, each with its own rate.
+
+    Partitioned methods (symplectic and Gauss-Seidel Euler) update the blocks one after the other,
+    each seeing those already updated. ``blocks`` names them, first the one that the next layer
+    sees; ``update_order`` is the order in which a sequential method goes through them unless
+    it is told otherwise; ``depths`` counts the nested nonlinearities of each block's rate.
+
+    ``freeze(time, y, u)`` is work that the rates share and that is done once at the start of a
+    step, with the state as it was there: the gates of an LSTM, for one. ``rate(block, time, y,
+    frozen)`` is the rate of one block.
+    """
+
+    blocks: eqx.AbstractClassVar[tuple[str, ...]]
+    update_order: eqx.AbstractClassVar[tuple[str, ...]]
+    depths: eqx.AbstractClassVar[Mapping[str, int]]
+
+    def freeze(self, time: Scalar, y: State, u: Drive) -> Any:
+        """Return what the rates share, computed at the start of a step."""
+        return u
+
+    @abc.abstractmethod
+    def rate(self, block: str, time: Scalar, y: State, frozen: Any) -> Inexact[Array, " hidden"]:
+        """Return the rate of one block for the state ``y``."""
+
+    def __call__(self, time: Scalar, y: State, u: Drive) -> State:
+        frozen = self.freeze(time, y, u)
+        return {block: self.rate(block, time, y, frozen) for block in self.blocks}
+
+    def output(self, y: State) -> Inexact[Array, " hidden"]:
+        return y[self.blocks[0]]
+
+    def initial_state(self) -> State:
+        return {block: jnp.zeros(self.hidden_size, self.dtype) for block in self.blocks}

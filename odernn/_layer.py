@@ -1,0 +1,301 @@
+"""Layers: a cell repeated over a sequence."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._cell import Cell
+from ._results import InputError
+from ._typing import Array, ArrayLike, Bool, Float, Inexact, Int, PyTree, State
+from ._unroll import AbstractUnroll, Adjoint
+
+
+class _Inputs(NamedTuple):
+    """What one step takes; None where it is not needed."""
+
+    value: Any  # the input, then the drive
+    elapsed: Any  # time before the step, in input steps
+    interval: Any  # length of the step, in input steps
+    valid: Any  # whether the step is taken
+
+
+class _Step(eqx.Module):
+    cell: Cell
+
+    def __call__(self, y: State, v: _Inputs) -> State:
+        after = self.cell.step(y, v.value, elapsed=v.elapsed, interval=v.interval)
+        if v.valid is None:
+            return after
+        return jax.tree.map(lambda new, old: jnp.where(v.valid, new, old), after, y)
+
+
+class _Prepare(eqx.Module):
+    cell: Cell
+
+    def __call__(self, inputs: _Inputs) -> _Inputs:
+        return inputs._replace(value=jax.vmap(self.cell.field.drive)(inputs.value))
+
+
+class AbstractLayer(eqx.Module):
+    """From a sequence of inputs to a sequence of hidden states and the final state."""
+
+    input_size: eqx.AbstractVar[int]
+    hidden_size: eqx.AbstractVar[int]
+
+
+class Layer(AbstractLayer):
+    """A cell repeated over one sequence; a batch is ``jax.vmap`` of it.
+
+    **Arguments**: ``cell``; ``unroll``, how the steps are repeated and differentiated;
+    ``initial_state``, a state to start from that is trained with the other parameters
+    (``cell.initial_state()`` say), or None for zeros; ``reverse``, go through the sequence from its
+    end.
+
+    ``layer(xs)`` takes ``xs`` of shape (time, input) and returns ``(hs, state)``: the outputs of
+    shape (time, hidden), in the order of the inputs, and the state after the last step. Options:
+
+    - ``times``, time stamps in input steps, strictly increasing. Of shape (time,): step k spans the
+      interval since the stamp before (the first one takes the length of the second, or 1); of
+      shape (time + 1,): step k spans times[k] to times[k + 1]. Each step is scaled by its interval.
+    - ``mask`` of shape (time,): where it is false the state is held and the input not read, as if
+      the step were not there; ``hs`` repeats the held state.
+    - ``length``: the steps from there on are padding, masked likewise.
+    - ``initial_state``: a state to start from, in place of the layer's own.
+
+    >>> import jax, jax.numpy as jnp, odernn
+    >>> layer = odernn.Layer(odernn.zoo.GRU(3, 8, key=jax.random.key(0)))
+    >>> hs, state = layer(jnp.ones((20, 3)))
+    >>> hs.shape, state.shape
+    ((20, 8), (8,))
+
+    Raises ``InputError`` for shapes that do not fit and for times that do not increase (under
+    ``jit`` an error at run time).
+    """
+
+    cell: Cell
+    unroll: AbstractUnroll
+    initial_state: State | None
+    reverse: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        cell: Cell,
+        unroll: AbstractUnroll | None = None,
+        initial_state: State | None = None,
+        reverse: bool = False,
+    ):
+        if not isinstance(cell, Cell):
+            raise InputError(f"cell = {cell!r}: a layer takes a Cell, zoo.LSTM(...) say.")
+        unroll = Adjoint() if unroll is None else unroll
+        if not isinstance(unroll, AbstractUnroll):
+            raise InputError(f"unroll = {unroll!r}: give Adjoint(), Scan() or Scan(checkpoint=k).")
+        if initial_state is not None:
+            initial_state = _check_state(cell, initial_state)
+        self.cell, self.unroll = cell, unroll
+        self.initial_state, self.reverse = initial_state, bool(reverse)
+
+    @property
+    def input_size(self) -> int:
+        """Number of input channels."""
+        return self.cell.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Number of output channels."""
+        return self.cell.hidden_size
+
+    def __call__(
+        self,
+        xs: Inexact[Array, "time input"],
+        *,
+        times: Float[ArrayLike, " stamps"] | None = None,
+        mask: Bool[ArrayLike, " time"] | None = None,
+        length: Int[ArrayLike, ""] | None = None,
+        initial_state: State | None = None,
+    ) -> tuple[Inexact[Array, "time hidden"], State]:
+        """Return the outputs at all times and the state after the last step."""
+        xs = jnp.asarray(xs)
+        count = _check_sequence(xs, self.input_size)
+        y0 = self._start(initial_state)
+        # The inputs follow the parameters' precision.
+        xs = xs.astype(jnp.result_type(self.cell.field.dtype))
+        valid = _valid(mask, length, count)
+        if valid is not None:
+            # What stands in a masked step (NaN, say) must not reach the gradient either.
+            xs = jnp.where(valid[:, None], xs, jnp.zeros_like(xs))
+        if times is not None:
+            times = _check_times(times, count, valid)
+        if self.reverse:
+            xs = xs[::-1]
+            valid = None if valid is None else valid[::-1]
+            times = None if times is None else -times[::-1]
+        inputs = _inputs(xs, times, valid, self.cell.field.dtype)
+        states, last = self.unroll(_Step(self.cell), _Prepare(self.cell), y0, inputs)
+        hs = jax.vmap(self.cell.output)(states)
+        return (hs[::-1] if self.reverse else hs), last
+
+    def _start(self, initial_state: State | None) -> State:
+        if initial_state is not None:
+            return _check_state(self.cell, initial_state)
+        return self.cell.initial_state() if self.initial_state is None else self.initial_state
+
+
+class Bidirectional(AbstractLayer):
+    """Two layers side by side, the second in reverse; their outputs are concatenated.
+
+    **Arguments**: ``forward`` and ``backward``, two layers with the same input size; the backward
+    one is run in reverse whatever its ``reverse`` says. Returns (hs of shape (time, both hidden
+    sizes), (forward's state, backward's state)); takes the options of ``Layer``, ``initial_state``
+    as a pair.
+
+    Reference: Schuster and Paliwal, IEEE Trans. Signal Process. 45 (1997).
+    """
+
+    forward: Layer
+    backward: Layer
+
+    def __init__(self, forward: Layer, backward: Layer):
+        for name, layer in (("forward", forward), ("backward", backward)):
+            if not isinstance(layer, Layer):
+                raise InputError(f"{name} = {layer!r}: Bidirectional takes two Layers.")
+        if forward.input_size != backward.input_size:
+            raise InputError(
+                f"forward takes {forward.input_size} channels and backward {backward.input_size}: "
+                "both read the same sequence."
+            )
+        if forward.reverse:
+            raise InputError("forward has reverse=True: give the reversed layer second.")
+        self.forward = forward
+        self.backward = Layer(backward.cell, backward.unroll, backward.initial_state, reverse=True)
+
+    @property
+    def input_size(self) -> int:
+        """Number of input channels."""
+        return self.forward.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Number of output channels, of both layers together."""
+        return self.forward.hidden_size + self.backward.hidden_size
+
+    def __call__(
+        self, xs: Inexact[Array, "time input"], *, initial_state: Any = None, **options: Any
+    ) -> tuple[Inexact[Array, "time hidden"], PyTree]:
+        """Return the outputs of both layers side by side and the pair of final states."""
+        starts = (None, None) if initial_state is None else initial_state
+        hs, first = self.forward(xs, initial_state=starts[0], **options)
+        back, second = self.backward(xs, initial_state=starts[1], **options)
+        return jnp.concatenate([hs, back], axis=-1), (first, second)
+
+
+def _check_sequence(xs: Array, input_size: int) -> int:
+    if xs.ndim != 2 or xs.shape[1] != input_size:
+        raise InputError(
+            f"xs has the shape {xs.shape}: the layer takes one sequence of shape "
+            f"(time, {input_size}); for a batch use jax.vmap(layer)."
+        )
+    if xs.shape[0] == 0:
+        raise InputError("xs has no steps: a sequence needs at least one.")
+    return xs.shape[0]
+
+
+def _check_state(cell: Cell, state: State) -> State:
+    wanted = jax.eval_shape(cell.initial_state)
+    same = jax.tree.structure(state) == jax.tree.structure(wanted)
+    shapes = same and [jnp.shape(a) for a in jax.tree.leaves(state)] == [
+        a.shape for a in jax.tree.leaves(wanted)
+    ]
+    if not shapes:
+        raise InputError(
+            f"initial_state has the structure {jax.tree.map(jnp.shape, state)}: this cell's state "
+            f"is {jax.tree.map(lambda a: a.shape, wanted)}."
+        )
+    return jax.tree.map(lambda a, w: jnp.asarray(a, w.dtype), state, wanted)
+
+
+def _valid(mask: Any, length: Any, count: int) -> Bool[Array, " time"] | None:
+    """Combine mask and length."""
+    if mask is not None:
+        mask = jnp.asarray(mask)
+        if mask.shape != (count,) or mask.dtype != jnp.bool_:
+            raise InputError(
+                f"mask is {mask.dtype} of shape {mask.shape}: give booleans of shape ({count},)."
+            )
+    if length is None:
+        return mask
+    length = jnp.asarray(length)
+    if length.shape != () or not jnp.issubdtype(length.dtype, jnp.integer):
+        raise InputError(
+            f"length is {length.dtype} of shape {length.shape}: give one whole number; for a "
+            "batch use jax.vmap over the layer and its lengths."
+        )
+    wrong = (length < 1) | (length > count)
+    message = f"length must be between 1 and the number of steps, {count}"
+    length = _require(length, wrong, message)
+    within = jnp.arange(count) < length
+    return within if mask is None else mask & within
+
+
+def _check_times(times: Any, count: int, valid: Array | None) -> Array:
+    times = jnp.asarray(times)
+    if times.shape not in ((count,), (count + 1,)):
+        raise InputError(
+            f"times has the shape {times.shape}: give one stamp a step, ({count},), or the ends of "
+            f"all steps, ({count + 1},)."
+        )
+    if not jnp.issubdtype(times.dtype, jnp.floating):
+        times = times.astype(jnp.result_type(float))
+    if valid is not None and times.shape == (count,):
+        # A masked step's stamp is not read, whatever stands there; see _intervals.
+        before = _last_valid(times, valid)
+        wrong = valid & ~((times > before) & jnp.isfinite(times))
+    else:
+        wrong = ~(jnp.isfinite(times[1:]) & (times[1:] > times[:-1]))
+        wrong = jnp.concatenate([~jnp.isfinite(times[:1]), wrong])
+    return _require(times, jnp.any(wrong), "times must be finite and strictly increasing")
+
+
+def _require(value: Array, wrong: Array, message: str) -> Array:
+    """Refuse a value known only at run time: at once where it is known, else when it is."""
+    if isinstance(wrong, jax.core.Tracer):
+        return eqx.error_if(value, wrong, message)
+    if bool(wrong):
+        raise InputError(f"{message}; got {np.asarray(value)}.")
+    return value
+
+
+def _last_valid(times: Array, valid: Array) -> Array:
+    """Return for each step the stamp of the last valid step before it, -inf if there is none."""
+    floor = jnp.asarray(-jnp.inf, times.dtype)
+    seen = jax.lax.cummax(jnp.where(valid, times, floor))
+    return jnp.concatenate([floor[None], seen[:-1]])
+
+
+def _inputs(xs: Array, times: Array | None, valid: Array | None, dtype: Any) -> _Inputs:
+    """Add to the inputs the time before each step and its length, both in input steps."""
+    real = jnp.finfo(dtype).dtype
+    if times is None:
+        interval = None
+        taken = jnp.ones(xs.shape[0], real) if valid is None else valid.astype(real)
+    else:
+        # Differences first, in the precision of the stamps: 32 bits can't tell large stamps apart.
+        interval = _intervals(times, valid, xs.shape[0]).astype(real)
+        taken = interval if valid is None else jnp.where(valid, interval, jnp.zeros_like(interval))
+    elapsed = jnp.cumsum(taken) - taken
+    return _Inputs(xs, elapsed, interval, valid)
+
+
+def _intervals(times: Array, valid: Array | None, count: int) -> Array:
+    if times.shape[0] == count + 1:
+        return times[1:] - times[:-1]
+    valid = jnp.ones(count, bool) if valid is None else valid
+    known = valid & jnp.isfinite(_last_valid(times, valid))
+    stamps = jnp.where(valid, times, jnp.zeros_like(times))
+    interval = stamps - jnp.where(known, _last_valid(times, valid), stamps)
+    one = jnp.ones((), times.dtype)
+    second = jnp.where(jnp.any(known), interval[jnp.argmax(known)], one)
+    # Steps that are not taken get a harmless length.
+    return jnp.where(known, interval, second)

@@ -1,0 +1,30 @@
+"""What the library says when something is wrong."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """An argument, file or option is not usable; the message says which, why and what to do.
+
+    The command line prints it as one line and exits with code 2.
+    """
+
+
+class RunFailed(RuntimeError):
+    """A run had to stop (loss not finite, disk full); the message says when and what to try.
+
+    The command line prints it as one line and exits with code 1.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """An error for a name that is not known, with the nearest ones that are.
+
+    >>> print(unknown_name("cell", "ltsm", ["lstm", "gru"]))
+    unknown cell 'ltsm': did you mean 'lstm'? Known: gru, lstm.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return InputError(f"unknown {kind} {name!r}:{hint} Known: {', '.join(known)}.")

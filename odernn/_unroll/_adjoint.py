@@ -1,0 +1,383 @@
+"""The state adjoint through time, and one batched product for all parameters."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from .._results import InputError
+from .._typing import PyTree, State
+from ._base import AbstractUnroll, Prepare, Step, read, steps, write
+from ._linear import Program, evaluate, fold, inner_program
+
+_STATES = "odernn_adjoint_states"
+_SECOND_ORDER = (
+    "Adjoint() gives first derivatives in reverse mode only: take Scan() for higher derivatives."
+)
+
+
+class Adjoint(AbstractUnroll):
+    """Solve for the adjoint of the state alone through time; all parameters follow at once.
+
+    With the loss l and ``a_k = dl / dy_k``, the loop backwards is ``a_k = (dl/dy_k direct) +
+    J_k^T a_{k+1}``; the gradient of the parameters is the one batched product
+    ``sum_k a_{k+1}^T dPhi(y_k, x_k) / dtheta``, computed outside the loop.
+
+    The forward pass stores the states only. Going back, block by block, the local derivatives of
+    all steps of a block are recomputed in one batched call and folded into few factors; then the
+    loop runs; then come the products for the parameters. Memory: the states, and the local
+    derivatives of one block. Gradients equal those of ``Scan()`` to rounding.
+
+    **Arguments**: ``block``, the number of steps of a block, about: the library prefers an
+    equal division near it. Raises ``InputError`` unless it is a whole number of at least 1.
+    Reverse mode and first derivatives only.
+    """
+
+    block: int = eqx.field(static=True, default=32)
+
+    def __check_init__(self):
+        if isinstance(self.block, bool) or not isinstance(self.block, int) or self.block < 1:
+            raise InputError(f"block = {self.block!r}: give a whole number of steps.")
+
+    def __call__(
+        self, step: Step, prepare: Prepare, y0: State, inputs: PyTree
+    ) -> tuple[State, State]:
+        length = steps(inputs)
+        size = _block_size(length, self.block)
+        local = _LocalStep(step, y0, jax.eval_shape(prepare, inputs))
+        run = jax.checkpoint(
+            partial(_run_block, local, prepare),
+            prevent_cse=False,
+            policy=jax.checkpoint_policies.save_only_these_names(_STATES),
+        )
+        count = length // size
+        whole = count * size
+        if count == 1:
+            last, states = run(y0, jax.tree.map(lambda a: a[:whole], inputs))
+        else:
+            blocks = jax.tree.map(
+                lambda a: a[:whole].reshape(count, size, *a.shape[1:]), inputs
+            )
+            last, states = lax.scan(run, y0, blocks)
+            states = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), states)
+        if whole < length:
+            last, rest = run(last, jax.tree.map(lambda a: a[whole:], inputs))
+            states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), states, rest)
+        return states, last
+
+
+def _block_size(length: int, wanted: int) -> int:
+    """A size near the wanted one that divides the length, else the wanted one."""
+    if length <= 2 * wanted:
+        return length
+    near = sorted(range(wanted // 2 + 1, 2 * wanted), key=lambda size: abs(size - wanted))
+    return next((size for size in near if length % size == 0), wanted)
+
+
+class _Residuals(NamedTuple):
+    """What the backward pass of a step needs."""
+
+    coefficients: list  # of the folded linear program
+    operands: list  # what each parameter matrix is multiplied with
+
+
+class _LocalStep:
+    """A step taken apart: parameters by themselves, products with them, and the rest.
+
+    ``constants`` are all values that depend on parameters only (skew parts, stacked weights),
+    computed once. A *head* is a product of one of them with a value that depends on the state; the
+    gradient of such a constant is a product of the adjoint at the head with that value, which
+    JAX batches over all steps (and over a ``vmap`` outside). Constants that are used in another
+    way (damping, step size) are *shared*: each step gives them a gradient of their own shape.
+    """
+
+    def __init__(self, step: Step, y0: State, prepared: PyTree):
+        self.step = step
+        parameters, static = eqx.partition(step, eqx.is_array)
+        v = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), prepared)
+        self.state_tree = jax.tree.structure(y0)
+
+        def call(parameters, y, v):
+            after = eqx.combine(parameters, static)(y, v)
+            same = jax.tree.structure(after) == self.state_tree
+            shapes = same and [(a.shape, a.dtype) for a in jax.tree.leaves(after)] == [
+                (a.shape, a.dtype) for a in jax.tree.leaves(y)
+            ]
+            if not shapes:
+                raise InputError(
+                    "the step returns a state of another structure, shape or dtype than it takes: "
+                    f"{_describe(y)} became {_describe(after)}."
+                )
+            return jax.tree.leaves(after)
+
+        closed = jax.make_jaxpr(call)(parameters, y0, v)
+        self.program, self.constants = _hoist(
+            closed, jax.tree.leaves(parameters), jax.tree.leaves((y0, v))
+        )
+        self.heads, self.shared = _heads(self.program, self.constants)
+
+    def evaluate(self, constants: list, y: list, v: list, offsets: list) -> tuple[list, list]:
+        """Return the next state and the operand of every head; offsets are added to the heads."""
+        variables = self.program.invars
+        environment = dict(zip(variables, [*constants, *y, *v], strict=True))
+        operands: list = []
+        for eqn in self.program.eqns:
+            values = [x.val if isinstance(x, Literal) else environment[x] for x in eqn.invars]
+            results = evaluate(eqn, values)
+            if id(eqn) in self.heads:
+                operands.append(values[1 - self.heads[id(eqn)][0]])
+                results = [results[0] + offsets[len(operands) - 1]]
+            environment.update(zip(eqn.outvars, results, strict=True))
+        outvars = self.program.outvars
+        return [x.val if isinstance(x, Literal) else environment[x] for x in outvars], operands
+
+    def head(self, i: int, constant: Any, operand: Any) -> Any:
+        """The product of head ``i``."""
+        position, _, eqn = list(self.heads.values())[i]
+        values = [constant, operand] if position == 0 else [operand, constant]
+        return evaluate(eqn, values)[0]
+
+    def linearise(self, constants: list, y: list, v: list) -> tuple[_Residuals, Program]:
+        """Return the folded transposed derivative of a step.
+
+        The program takes the adjoint of the next state and gives those of: state, drive, shared
+        constants, heads.
+        """
+        inexact = [_is_inexact(x) for x in v]
+        offsets = [jnp.zeros(e.outvars[0].aval.shape, e.outvars[0].aval.dtype)
+                   for _, _, e in self.heads.values()]
+
+        def function(y, floats, shared, offsets):
+            floats = iter(floats)
+            drive = [next(floats) if f else x for x, f in zip(v, inexact, strict=True)]
+            values = list(constants)
+            for i, value in zip(self.shared, shared, strict=True):
+                values[i] = value
+            return self.evaluate(values, y, drive, offsets)
+
+        floats = [x for x, f in zip(v, inexact, strict=True) if f]
+        shared = [constants[i] for i in self.shared]
+        after, pull, operands = jax.vjp(function, y, floats, shared, offsets, has_aux=True)
+        closed = jax.make_jaxpr(lambda *a: jax.tree.leaves(pull(list(a))))(*after)
+        coefficients, program = fold(closed)
+        return _Residuals(coefficients, operands), program
+
+
+def _run_block(local: _LocalStep, prepare: Prepare, y_in: State, inputs: PyTree):
+    """Run a block of steps: a plain loop whose gradient is the adjoint's.
+
+    The loop itself is cut off from differentiation. The gradient enters through ``_attach``: it
+    hands the adjoint of every step to the values that the step was made of, and these are computed
+    from parameters and drive by ordinary batched operations, which JAX differentiates. In the
+    forward pass those values are not used and the compiler drops them.
+    """
+    cut = lax.stop_gradient
+    prepared = prepare(inputs)
+    size = steps(inputs)
+    y_leaves, v_leaves = jax.tree.leaves(y_in), jax.tree.leaves(prepared)
+    states = checkpoint_name(
+        _loop(local, cut(local.constants), cut(y_leaves), cut(v_leaves), size), _STATES
+    )
+    before = [jnp.concatenate([y[None], s[:-1]]) for y, s in zip(cut(y_leaves), states, strict=True)]
+
+    constants = cut(local.constants)
+    box: list[Program] = []
+
+    def residuals(constants, y, v):
+        result, program = local.linearise(constants, y, v)
+        box.append(program)
+        return result
+
+    first = [a[0] for a in before], [a[0] for a in cut(v_leaves)]
+    varying = _varying(residuals, constants, *first)
+    stacked = jax.vmap(residuals, in_axes=(None, 0, 0))(constants, before, cut(v_leaves))
+    single = residuals(constants, *first)
+    coefficients = [
+        many if vary else one
+        for vary, many, one in zip(
+            varying, stacked.coefficients, single.coefficients, strict=True
+        )
+    ]
+
+    floats = [v for v in v_leaves if _is_inexact(v)]
+    shared = [
+        jnp.broadcast_to(local.constants[i], (size, *local.constants[i].shape))
+        for i in local.shared
+    ]
+    heads = [
+        jax.vmap(partial(local.head, i), in_axes=(None, 0))(local.constants[c], cut(operand))
+        for i, ((_, c, _), operand) in enumerate(
+            zip(local.heads.values(), stacked.operands, strict=True)
+        )
+    ]
+    attach = _attach(box[-1], varying)
+    out = attach(y_leaves, floats, shared, heads, states, cut(coefficients))
+    tree = local.state_tree
+    return jax.tree.unflatten(tree, [a[-1] for a in out]), jax.tree.unflatten(tree, out)
+
+
+def _loop(local: _LocalStep, constants: list, y: list, v: list, size: int) -> list:
+    """Return the states after each step of a block, stacked."""
+    none = [jnp.zeros((), e.outvars[0].aval.dtype) for _, _, e in local.heads.values()]
+    buffers = [jnp.zeros((size, *leaf.shape), leaf.dtype) for leaf in y]
+
+    def body(carry, k):
+        y, buffers = carry
+        y, _ = local.evaluate(constants, y, read(v, k), none)
+        return (y, write(buffers, y, k)), None
+
+    (_, buffers), _ = lax.scan(body, (y, buffers), jnp.arange(size))
+    return buffers
+
+
+def _attach(program: Program, varying: list[bool]) -> Callable:
+    """Return ``attach(y_in, drive, shared, heads, states, coefficients) -> states``.
+
+    Its backward pass solves for the adjoint of the state and gives each step's share of it to the
+    step's drive, shared constants and heads.
+    """
+
+    def pick(coefficients, k):
+        return [read(c, k) if v else c for c, v in zip(coefficients, varying, strict=True)]
+
+    @jax.custom_vjp
+    def attach(y_in, drive, shared, heads, states, coefficients):
+        return states
+
+    def forward(y_in, drive, shared, heads, states, coefficients):
+        counts = len(y_in), len(drive), len(shared), len(heads)
+        return states, (coefficients, counts)
+
+    def backward(saved, adjoints):
+        coefficients, counts = saved
+        size = adjoints[0].shape[0]
+        y, rest = counts[0], counts[1:]
+
+        def body(carry, k):
+            adjoint, buffers = carry
+            total = [a + read(b, k) for a, b in zip(adjoint, adjoints, strict=True)]
+            earlier = program(pick(coefficients, k), total)[:y]
+            return (earlier, write(buffers, total, k)), None
+
+        start = [jnp.zeros(a.shape[1:], a.dtype) for a in adjoints]
+        buffers = [jnp.zeros_like(a) for a in adjoints]
+        (first, totals), _ = lax.scan(
+            body, (start, buffers), jnp.arange(size), reverse=True
+        )
+        axes = [0 if v else None for v in varying]
+        results = jax.vmap(program, in_axes=(axes, 0))(coefficients, totals)[y:]
+        results = eqxi.nondifferentiable([first, *results], msg=_SECOND_ORDER)
+        first, results = results[0], results[1:]
+        groups = []
+        for count in rest:
+            groups.append(results[:count])
+            results = results[count:]
+        return first, *groups, None, None
+
+    attach.defvjp(forward, backward)
+    return attach
+
+
+def _hoist(closed: ClosedJaxpr, parameters: list, rest: list) -> tuple[Jaxpr, list]:
+    """Evaluate what depends on parameters only; return the rest as a program of the results."""
+    arguments = len(parameters)
+    flat = jax.make_jaxpr(lambda *a: _inline(closed, a))(*parameters, *rest)
+    variables = flat.jaxpr.invars
+    known = dict(
+        zip(
+            [*flat.jaxpr.constvars, *variables[:arguments]],
+            [*flat.consts, *parameters],
+            strict=True,
+        )
+    )
+    remaining = []
+    for eqn in flat.jaxpr.eqns:
+        if all(isinstance(v, Literal) or v in known for v in eqn.invars) and not eqn.effects:
+            values = [v.val if isinstance(v, Literal) else known[v] for v in eqn.invars]
+            known.update(zip(eqn.outvars, evaluate(eqn, values), strict=True))
+        else:
+            remaining.append(eqn)
+    used = {v for eqn in remaining for v in eqn.invars if not isinstance(v, Literal)}
+    used |= {v for v in flat.jaxpr.outvars if not isinstance(v, Literal)}
+    needed = [v for v in known if v in used]
+
+    def program(*values):
+        environment = dict(zip([*needed, *variables[arguments:]], values, strict=True))
+        return _execute(remaining, environment, flat.jaxpr.outvars)
+
+    constants = [known[v] for v in needed]
+    return jax.make_jaxpr(program)(*constants, *rest).jaxpr, constants
+
+
+def _execute(eqns: list, environment: dict, outvars: list) -> list:
+    """Evaluate equations, nested ``jit`` calls in place."""
+
+    def get(v):
+        return v.val if isinstance(v, Literal) else environment[v]
+
+    for eqn in eqns:
+        values = [get(v) for v in eqn.invars]
+        inner = inner_program(eqn)
+        results = evaluate(eqn, values) if inner is None else _inline(inner, values)
+        environment.update(zip(eqn.outvars, results, strict=True))
+    return [get(v) for v in outvars]
+
+
+def _inline(closed: ClosedJaxpr, values) -> list:
+    variables = [*closed.jaxpr.constvars, *closed.jaxpr.invars]
+    environment = dict(zip(variables, [*closed.consts, *values], strict=True))
+    return _execute(closed.jaxpr.eqns, environment, closed.jaxpr.outvars)
+
+
+def _heads(program: Jaxpr, constants: list) -> tuple[dict, list[int]]:
+    """Find the products with constants; return them and the constants used in another way.
+
+    A constant that JAX does not trace needs no gradient and is left out.
+
+    Heads are a dict from the equation's identity to (position of the constant among the operands,
+    index of the constant, equation).
+    """
+    index = {
+        v: i
+        for i, (v, value) in enumerate(zip(program.invars, constants, strict=False))
+        if isinstance(value, jax.core.Tracer) and _is_inexact(value)
+    }
+    heads: dict[int, tuple[int, int, Any]] = {}
+    shared: set[int] = set()
+    for eqn in program.eqns:
+        held = [
+            (p, index[v])
+            for p, v in enumerate(eqn.invars)
+            if not isinstance(v, Literal) and v in index
+        ]
+        if eqn.primitive.name == "dot_general" and len(held) == 1:
+            heads[id(eqn)] = (*held[0], eqn)
+        else:
+            shared |= {i for _, i in held}
+    shared |= {index[v] for v in program.outvars if not isinstance(v, Literal) and v in index}
+    return heads, sorted(shared)
+
+
+def _varying(residuals: Callable, constants: list, y: list, v: list) -> list[bool]:
+    """Tell which coefficients depend on the state or the drive."""
+    jaxpr = jax.make_jaxpr(lambda *a: residuals(*a).coefficients)(constants, y, v).jaxpr
+    depends = set(jaxpr.invars[len(constants) :])
+    for eqn in jaxpr.eqns:
+        if any(not isinstance(x, Literal) and x in depends for x in eqn.invars):
+            depends.update(eqn.outvars)
+    return [not isinstance(x, Literal) and x in depends for x in jaxpr.outvars]
+
+
+def _is_inexact(value: Any) -> bool:
+    return jnp.issubdtype(value.dtype, jnp.inexact)
+
+
+def _describe(state: State) -> str:
+    return str(jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", state))

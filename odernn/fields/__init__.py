@@ -1,0 +1,8 @@
+"""Right-hand sides."""
+
+from ._gated import LEM as LEM
+from ._gated import LSTM as LSTM
+from ._gated import Gated as Gated
+from ._leaky import Antisymmetric as Antisymmetric
+from ._leaky import Leaky as Leaky
+from ._oscillator import Oscillator as Oscillator

@@ -1,0 +1,183 @@
+"""Forecasting a column of a CSV file, some rows ahead."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from .._results import InputError
+from ._csv import Table, read_table
+from ._options import whole_number
+from ._task import Always, Dataset, Scaling, Task
+
+WINDOW = 64
+"""Rows of a window, where none is asked for and the training part has as many."""
+
+_LEAST_STEPS = 10
+
+
+def forecasting(
+    path: str | Path,
+    *,
+    target: str | None = None,
+    horizon: int = 1,
+    length: int | None = None,
+    train_size: int | None = None,
+    mask_missing: bool = False,
+) -> Task:
+    """At each row, forecast one column `horizon` rows later from all numeric columns so far.
+
+    The rows are split in order of time by the row that is forecast: the first 70 % are for
+    training, the next 15 % for validation, the rest for testing. Neither the scaling nor a
+    training window sees a later row. What is to be forecast in validation and test may use all
+    rows before it, as in real use.
+
+    A series is cut into windows of `length` rows, in each of which the network begins from its
+    initial state. So that a forecast does not have to do without a past, windows overlap by half
+    and only the second half of each counts (`Dataset.target_mask`; the very first window of the
+    series counts in full): each row that can be forecast counts exactly once, after at least
+    `length // 2` rows of past. Dependences longer than a window are not learnt: choose `length`
+    accordingly.
+
+    Missing numbers need `mask_missing`: a row that lacks one is masked (the state is held there),
+    and a forecast whose true value is missing does not count.
+
+    Arguments:
+        path: a CSV file with a line of column names. Columns without any number are ignored.
+        target: the column to forecast; may be None if there is one numeric column only.
+        horizon: how many rows ahead, at least 1.
+        length: rows of a window; by default 64, or all of the training part if it has fewer.
+        train_size: train on this many windows only, the latest ones.
+        mask_missing: let missing and infinite numbers pass.
+
+    Returns:
+        A task with scaled inputs and targets; its baseline is repeating the present value.
+
+    Raises:
+        InputError: anything that `read_csv` refuses, no such target column, too few rows, or an
+            argument out of range.
+    """
+    table = read_table(path)
+    horizon = whole_number("horizon", horizon, 1)
+    names = table.numeric()
+    target = _target(table, names, target)
+    values, present = table.values(names, mask_missing=mask_missing)
+    column = names.index(target)
+    count, ends = len(values), _ends(table, horizon)
+    steps = ends[0] - horizon
+    window = min(WINDOW, steps) if length is None else whole_number("length", length, 1)
+    if window > steps:
+        raise InputError(
+            f"length is {window}, but the training part of {table.path} has {steps} of its "
+            f"{count} rows for a window: give at most {steps}."
+        )
+    # Step k reads row k and forecasts row k + horizon, which decides the part it is in.
+    bounds = [0, *(end - horizon for end in ends)]
+    cuts = [_cut(low, high, window) for low, high in itertools.pairwise(bounds)]
+    if train_size is not None:
+        cuts[0] = _latest(cuts[0], train_size, table.path)
+    first = cuts[0][0][0]
+    seen = np.where(present, values, np.nan)[first : ends[0]]
+    scaling = Scaling.fit(seen, [f"column {name!r} of {table.path}" for name in names])
+    scaled = scaling.apply(values).astype(np.float32)
+    parts = [_windows(scaled, present, cut, window, horizon, column) for cut in cuts]
+    for part, label in zip(parts, ("training", "validation", "test"), strict=True):
+        if part.target_mask is not None and not part.target_mask.any():
+            raise InputError(
+                f"{table.path} has no value of column {target!r} in the {label} part to compare "
+                "a forecast with."
+            )
+    training, validation, test = parts
+    return Task(
+        name=table.path.stem,
+        kind="regression",
+        per_step=True,
+        input_size=len(names),
+        output_size=1,
+        metric="mse",
+        training=Always(training),
+        validation=validation,
+        test=test,
+        channels=names,
+        scaling=scaling,
+        target=target,
+        target_scaling=scaling.select(column),
+        baseline=(_persistence(test, column), "repeating the present value"),
+    )
+
+
+def _target(table: Table, names: tuple[str, ...], target: str | None) -> str:
+    if target is None:
+        if len(names) == 1:
+            return names[0]
+        shown = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+        raise InputError(
+            f"{table.path} has {len(names)} numeric columns: name the one to forecast with target "
+            f"(--target): {shown}."
+        )
+    table.index(target)
+    if target not in names:
+        # Reading it says what is there instead of a number.
+        table.values([target], mask_missing=True)
+    return target
+
+
+def _ends(table: Table, horizon: int) -> tuple[int, int, int]:
+    """The row after the last of each part."""
+    count = len(table.rows)
+    least = -(-(_LEAST_STEPS + horizon) * 10 // 7)
+    if count < least:
+        raise InputError(
+            f"{table.path} has {count} row(s): forecasting {horizon} row(s) ahead (horizon) needs "
+            f"at least {least}."
+        )
+    # Whole numbers: 0.7 * 10 rounds down to 7 only by luck.
+    return count * 70 // 100, count * 85 // 100, count
+
+
+def _cut(low: int, high: int, window: int) -> list[tuple[int, int, int]]:
+    """Windows whose counted steps cover low, ..., high - 1 once: (start, first counted, end)."""
+    fresh = window - window // 2
+    cuts = []
+    while low < high:
+        end = min(high, max(low + fresh, window))
+        cuts.append((end - window, low, end))
+        low = end
+    return cuts
+
+
+def _latest(
+    cuts: list[tuple[int, int, int]], train_size: int, path: Path
+) -> list[tuple[int, int, int]]:
+    size = whole_number("train_size", train_size, 1)
+    if size > len(cuts):
+        raise InputError(
+            f"train_size (--train-size) is {size}, but {path} gives {len(cuts)} training windows."
+        )
+    return cuts[-size:]
+
+
+def _windows(
+    scaled: np.ndarray,
+    present: np.ndarray,
+    cuts: list[tuple[int, int, int]],
+    window: int,
+    horizon: int,
+    column: int,
+) -> Dataset:
+    start, low, _ = np.array(cuts).T
+    steps = start[:, None] + np.arange(window)
+    mask = present.all(axis=1)[steps]
+    counts = (steps >= low[:, None]) & present[steps + horizon, column]
+    return Dataset(
+        inputs=scaled[steps],
+        targets=scaled[steps + horizon][..., column : column + 1],
+        mask=None if mask.all() else mask,
+        target_mask=None if counts.all() else counts,
+    )
+
+
+def _persistence(test: Dataset, column: int) -> float:
+    """Mean squared error of forecasting the last known value, over what counts."""
+    error = (test.inputs[..., column] - test.targets[..., 0]) ** 2
+    return float(error.mean() if test.target_mask is None else error[test.target_mask].mean())

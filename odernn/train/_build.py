@@ -1,0 +1,80 @@
+"""From a configuration and a task to an untrained model."""
+
+import equinox as eqx
+import jax
+
+from .. import _method as methods
+from .. import zoo
+from .._cell import Cell, TrainedStep
+from .._layer import Bidirectional, Layer
+from .._model import Model
+from .._readout import EachStep, LastStep, MeanPool
+from .._results import InputError, unknown_name
+from ..tasks import Task
+from ._config import Config
+
+_READOUTS = {"last": LastStep, "mean": MeanPool, "each": EachStep}
+
+
+def build_model(config: Config, task: Task, key: jax.Array) -> Model:
+    """An untrained model for `task`: layers of `config.cell` and the read-out the task needs.
+
+    Raises:
+        InputError: unknown cell or method (with the nearest names), a method that does not fit
+            the cell's field, or a read-out that does not fit the task.
+    """
+    readout = _readout_class(config, task)
+    keys = jax.random.split(key, 2 * config.layers + 1)
+    width = config.hidden_size * (2 if config.bidirectional else 1)
+    layers = []
+    for index in range(config.layers):
+        size = task.input_size if index == 0 else width
+        layer = Layer(_cell(config, size, keys[2 * index]))
+        if config.bidirectional:
+            back = Layer(_cell(config, size, keys[2 * index + 1]), reverse=True)
+            layer = Bidirectional(layer, back)
+        layers.append(layer)
+    return Model(layers, readout(width, task.output_size, key=keys[-1]), dropout=config.dropout)
+
+
+def first_cell(model: Model) -> Cell:
+    """The cell of the first layer, which stands for all: a configuration has one kind of cell."""
+    layer = model.layers[0]
+    return layer.forward.cell if isinstance(layer, Bidirectional) else layer.cell
+
+
+def _cell(config: Config, input_size: int, key: jax.Array) -> Cell:
+    name = config.cell.lower()
+    if name not in zoo.CELLS:
+        raise unknown_name("cell", config.cell, zoo.CELLS)
+    cell = zoo.CELLS[name](input_size, config.hidden_size, key=key)
+    method = cell.method if config.method is None else _method(config.method)
+    dt = cell.dt if config.dt is None else config.dt
+    if config.train_dt and not isinstance(dt, eqx.Module):
+        dt = TrainedStep(dt)
+    return Cell(cell.field, method, dt)
+
+
+def _method(name: str):
+    if name.lower() not in methods.METHODS:
+        raise unknown_name("method", name, methods.METHODS)
+    return methods.METHODS[name.lower()]()
+
+
+def _readout_class(config: Config, task: Task):
+    choice = config.readout
+    if choice == "auto":
+        choice = "each" if task.per_step else "last"
+    if choice not in _READOUTS:
+        raise unknown_name("read-out", choice, ["auto", *_READOUTS])
+    if task.per_step and choice != "each":
+        raise InputError(
+            f"--readout {choice} gives one output a sequence, but task {task.name} "
+            "has a target at each step: use --readout each."
+        )
+    if choice == "each" and not task.per_step:
+        raise InputError(
+            f"--readout each gives one output a step, but task {task.name} has one "
+            "target a sequence: use --readout last or mean."
+        )
+    return _READOUTS[choice]

@@ -1,0 +1,187 @@
+"""One typed description of a run: the schema of its TOML file and of the command line's flags."""
+
+import dataclasses
+import difflib
+import math
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+
+from .._results import InputError
+
+FORMAT = 1
+"""Version of the run folder's files; raised when an older reader would misread them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to train and how; every field is a flag (`hidden_size` is `--hidden-size`).
+
+    >>> Config(task="digits", epochs=0).check()
+    Traceback (most recent call last):
+    odernn._results.InputError: --epochs is 0, it must be at least 1.
+    """
+
+    task: str = ""
+    """Task to learn: a name from `odernn list`, a .ts file or a .csv file."""
+    cell: str = "lem"
+    """Cell: a name from `odernn list`."""
+    hidden_size: int = 64
+    """Units per layer."""
+    layers: int = 1
+    """Recurrent layers, one on top of the other."""
+    bidirectional: bool = False
+    """Read every sequence in both directions (not causal)."""
+    method: str | None = None
+    """Integration method in place of the cell's own, for example rk4."""
+    dt: float | None = None
+    """Step size in place of the cell's own, in input steps."""
+    train_dt: bool = False
+    """Make the step size a trained parameter."""
+    readout: Literal["auto", "last", "mean", "each"] = "auto"
+    """Read the last state, the mean over time or each step; auto: each if targets are per step."""
+    epochs: int = 40
+    """Passes over the training part."""
+    batch_size: int = 64
+    """Sequences per gradient step."""
+    learning_rate: float = 0.005
+    """Peak learning rate (AdamW, short linear warm-up, then cosine decay to zero)."""
+    warmup: float = 0.05
+    """Fraction of all steps spent raising the learning rate."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of matrices (not of biases or step sizes)."""
+    gradient_clip: float = 1.0
+    """Largest global norm of a gradient; 0 turns clipping off."""
+    dropout: float = 0.0
+    """Probability of dropping a unit between layers during training."""
+    label_smoothing: float = 0.0
+    """Share of a class target spread over all classes during training."""
+    average: float = 0.0
+    """Decay of a moving average of the weights, used for validation and saved; 0 turns it off."""
+    patience: int = 0
+    """Epochs without a better validation metric before stopping; 0 never stops early."""
+    seed: int = 0
+    """Seed of the weights, the data order and generated data."""
+    length: int | None = None
+    """Sequence length of generated tasks, window length of .csv files."""
+    train_size: int | None = None
+    """Training sequences of generated tasks; fewer than all of a fixed data set."""
+    target: str | None = None
+    """Column to forecast (.csv)."""
+    horizon: int = 1
+    """Rows ahead to forecast (.csv)."""
+    mask_missing: bool = False
+    """Hold the state where values are missing instead of refusing the file (.csv)."""
+    out: Path | None = None
+    """Run folder to create; runs/TASK-CELL-N by default."""
+
+    def check(self) -> None:
+        """Refuse values that no run can have.
+
+        Raises:
+            InputError: a value is out of range; names the flag and the range.
+        """
+        if not self.task:
+            raise InputError("no task given: name one (see `odernn list`), a .ts or a .csv file.")
+        for name in ("hidden_size", "layers", "epochs", "batch_size", "horizon"):
+            _at_least(self, name, 1)
+        for name in ("length", "train_size"):
+            if getattr(self, name) is not None:
+                _at_least(self, name, 1)
+        _at_least(self, "patience", 0)
+        for name in ("learning_rate", "dt"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"{_flag(name)} is {value}, it must be positive and finite.")
+        for name in ("weight_decay", "gradient_clip"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{_flag(name)} is {value}, it must be 0 or more, and finite.")
+        for name in ("warmup", "dropout", "label_smoothing", "average"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise InputError(f"{_flag(name)} is {value}, it must be at least 0 and below 1.")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed is {self.seed}, it must be from 0 to {2**32 - 1}.")
+
+    def to_toml(self) -> str:
+        """The configuration as TOML text; values that are None are left out, as is `out`.
+
+        `out` names one folder, which exists once the run has begun: a repetition needs another.
+        """
+        values = dataclasses.asdict(self)
+        del values["out"]
+        return tomli_w.dumps({key: value for key, value in values.items() if value is not None})
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> "Config":
+        """Read a configuration; keys left out keep their defaults.
+
+        Raises:
+            InputError: no such file, not TOML, an unknown key (with the nearest known), a value
+                of the wrong type or a file written by another version.
+        """
+        path = Path(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read configuration {path}: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"configuration {path} is not valid TOML: {reason}.") from error
+        written, version = values.pop("format", FORMAT), values.pop("odernn", "unknown")
+        if written != FORMAT:
+            raise InputError(
+                f"configuration {path} has format {written!r} (odernn {version}), this version"
+                f" reads format {FORMAT}: use that version, or start a new run."
+            )
+        hints = typing.get_type_hints(cls)
+        checked = {}
+        for key, value in values.items():
+            if key not in hints:
+                raise _unknown_key(path, key, list(hints))
+            checked[key] = _conform(path, key, value, hints[key])
+        return cls(**checked)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _at_least(config: Config, name: str, least: int) -> None:
+    value = getattr(config, name)
+    if value < least:
+        raise InputError(f"{_flag(name)} is {value}, it must be at least {least}.")
+
+
+def _unknown_key(path: Path, key: str, known: list[str]) -> InputError:
+    near = difflib.get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}."
+    return InputError(f"configuration {path} has an unknown key {key!r}: {hint}")
+
+
+def _conform(path: Path, key: str, value: Any, expected: Any) -> Any:
+    """`value` in the field's type: TOML writes a path as text, and 1 may stand for 1.0."""
+    if typing.get_origin(expected) is Literal:
+        choices = typing.get_args(expected)
+        if value not in choices:
+            raise InputError(
+                f"configuration {path}: {key} is {value!r}, it must be one of "
+                f"{', '.join(map(repr, choices))}."
+            )
+        return value
+    if isinstance(expected, types.UnionType):
+        expected = typing.get_args(expected)[0]
+    if expected is Path and isinstance(value, str):
+        return Path(value)
+    if expected is float and type(value) is int:
+        return float(value)
+    if type(value) is not expected:
+        raise InputError(
+            f"configuration {path}: {key} is {value!r}, it must be of type {expected.__name__}."
+        )
+    return value
