@@ -62,9 +62,7 @@ class Cell(eqx.Module):
     method: AbstractMethod
     dt: float | TrainedStep
 
-    def __init__(
-        self, field: AbstractField, method: AbstractMethod, dt: float | TrainedStep = 1.0
-    ):
+    def __init__(self, field: AbstractField, method: AbstractMethod, dt: float | TrainedStep = 1.0):
         if not isinstance(field, AbstractField):
             raise InputError(f"field = {field!r}: a cell takes an AbstractField, fields.Leaky say.")
         if not isinstance(method, AbstractMethod):
@@ -139,9 +137,7 @@ def _positive(name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise InputError(
-            f"{name} = {value!r}: give a positive number or a TrainedStep."
-        ) from None
+        raise InputError(f"{name} = {value!r}: give a positive number or a TrainedStep.") from None
     if not (math.isfinite(number) and number > 0):
         raise InputError(f"{name} = {number}: a step size is positive and finite, 0.1 say.")
     return number

@@ -5,25 +5,23 @@ Bad input ends in one line on stderr and exit code 2, a run that fails in one li
 """
 
 import contextlib
-import csv
 import dataclasses
 import errno
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from ._results import InputError, RunFailed, unknown_name
 from ._version import __version__
 
 if TYPE_CHECKING:
-    import numpy as np
-    from rich.table import Table as Display
-
-    from .tasks import Table
+    from rich.table import Table
 
 _HELP = """\
 usage: odernn COMMAND ...
@@ -124,13 +122,17 @@ def _parse(form: Callable[..., T], command: str, arguments: list[str], default: 
 
 def _one_line(box: str, command: str) -> str:
     """What matters of an error as tyro draws it: the reason, and flags that come near."""
-    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
+    # Colours go; a box is drawn in ASCII where the terminal has no UTF-8.
+    lines = [
+        line.strip("│╭╮╰╯").rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", box).splitlines()
+    ]
     sections: list[list[str]] = [[]]
     for line in lines[1:]:  # the first is the title
-        if line and not line.strip("─"):
+        if line and not line.strip("─- "):
             sections.append([])
-        elif line:
-            sections[-1].append(line)
+        elif line and not line.startswith(" " * 8):  # further in, the help of an option is repeated
+            sections[-1].append(line.strip())
+    sections = [section for section in sections if section] or [[]]
     reason = " ".join(sections[0]).rstrip(".") or "the arguments cannot be read"
     near = [
         line.split()[0]
@@ -221,16 +223,17 @@ def _list(arguments: list[str]) -> None:
     _show(_task_table(), _cell_table(), _field_table(), _method_table())
 
 
-def _table(title: str, *columns: str, right: Sequence[str] = ()) -> "Display":
-    from rich.table import Table as Display
+def _table(title: str, *columns: str, right: Sequence[str] = ()) -> "Table":
+    from rich.table import Table
 
-    table = Display(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left")
+        justify = "right" if column in right else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column == "name")
     return table
 
 
-def _show(*tables: "Display") -> None:
+def _show(*tables: "Table") -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
@@ -238,23 +241,23 @@ def _show(*tables: "Display") -> None:
         console.print(table)
 
 
-def _task_table() -> "Display":
+def _task_table() -> "Table":
     from . import tasks
 
     table = _table("tasks", "name", "what it is", "installed")
     for name, description, installed in tasks.names():
-        table.add_row(name, description, "yes" if installed else "no")
+        table.add_row(name, description, "yes" if installed else "odernn[aeon]")
     return table
 
 
 _LISTED_SIZE = 64
 
 
-def _cell_table() -> "Display":
+def _cell_table() -> "Table":
+    import equinox as eqx
     import jax
 
     from . import zoo
-    from ._model import parameter_count
 
     table = _table(
         f"cells (parameters: 1 channel, {_LISTED_SIZE} units)",
@@ -262,17 +265,20 @@ def _cell_table() -> "Display":
         right=("dt", "n", "t", "parameters"),
     )
     for name, make in zoo.CELLS.items():
-        cell = make(1, _LISTED_SIZE, key=jax.random.key(0))
+        # Shapes are all that is shown: drawing the weights would take seconds.
+        cell = eqx.filter_eval_shape(partial(make, 1, _LISTED_SIZE, key=jax.random.key(0)))
+        count = sum(leaf.size for leaf in jax.tree.leaves(cell) if hasattr(leaf, "size"))
         parts = (type(cell.field).__name__, type(cell.method).__name__, f"{cell.dt:g}")
-        table.add_row(name, *parts, str(cell.n), str(cell.t), f"{parameter_count(cell):,}")
+        table.add_row(name, *parts, str(cell.n), str(cell.t), f"{count:,}")
     return table
 
 
-def _field_table() -> "Display":
+def _field_table() -> "Table":
     from . import fields
     from ._field import AbstractPartitionedField
 
-    table = _table("fields", "name", "order t", "depth", "state", "equation", right=("order t",))
+    columns = ("name", "order t", "depth", "state", "equation")
+    table = _table("fields", *columns, right=columns[1:3])
     for name, field in vars(fields).items():
         if isinstance(field, type):
             partitioned = issubclass(field, AbstractPartitionedField)
@@ -282,18 +288,16 @@ def _field_table() -> "Display":
     return table
 
 
-def _method_table() -> "Display":
+def _method_table() -> "Table":
     from ._method import METHODS
 
-    table = _table("methods", "name", "stages n", "order of accuracy", "what it is")
+    columns = ("name", "stages n", "order of accuracy", "what it is")
+    table = _table("methods", *columns, right=columns[1:3])
     for name, make in METHODS.items():
         about = (make.__doc__ or "").splitlines()[0].replace("``", "")
         method = make()
         table.add_row(name, str(method.stages), str(method.order), about)
     return table
-
-
-# --- predictions -------------------------------------------------------------------------------
 
 
 def _predict(arguments: list[str]) -> None:
@@ -318,150 +322,20 @@ def _predict(arguments: list[str]) -> None:
         """Hold the state where values are missing instead of refusing the file."""
 
     options = _parse(Predict, "predict", arguments)
-    text = _predictions(options.run, options.file, options.mask_missing, options.out)
+    from ._predictions import predict_file
+    from ._storage import write_file
+
+    if options.out is not None and options.out.exists():
+        raise InputError(f"--out {options.out} exists already: choose another file or delete it.")
+    text = predict_file(options.run, options.file, mask_missing=options.mask_missing)
     if options.out is None:
         sys.stdout.write(text)
-
-
-class _Sequences(NamedTuple):
-    """The sequences of a file: which rows each has, and what the model reads, padded."""
-
-    rows: "list[np.ndarray]"
-    labels: list[str]
-    inputs: "np.ndarray"
-    mask: "np.ndarray | None"
-    times: "np.ndarray | None"
-
-
-def _predictions(run: Path, file: Path, mask_missing: bool, out: Path | None) -> str:
-    """The CSV text that answers a CSV file; written to `out` if that is given."""
-    import numpy as np
-
-    from ._storage import load_metadata, write_file
-    from .tasks._csv import read_table
-    from .train import predict
-    from .train._folder import read_result
-
-    if out is not None and out.exists():
-        raise InputError(f"--out {out} exists already: choose another file or delete it.")
-    read_result(run)
-    about = load_metadata(run)
-    table = read_table(file)
-    found = _sequences(table, about, run, mask_missing or bool(about.get("mask_missing")))
-    lengths = np.array([len(rows) for rows in found.rows], np.int32)
-    predicted = predict(run, found.inputs, lengths=lengths, mask=found.mask, times=found.times)
-    text = _to_csv(table, about, found, predicted)
-    if out is not None:
-        write_file(out, text.encode())
-    return text
-
-
-def _sequences(table: "Table", about: dict[str, Any], run: Path, mask_missing: bool) -> _Sequences:
-    import numpy as np
-
-    channels = _channels(table, list(about["channels"]), run)
-    values, present = table.values(channels, mask_missing=mask_missing)
-    labels: dict[str, list[int]] = {}
-    extra = _extra_columns(table, about)
-    for number, row in enumerate(table.rows):
-        label = row[table.index("sequence")] if "sequence" in extra else "1"
-        labels.setdefault(label, []).append(number)
-    rows = [np.array(numbers) for numbers in labels.values()]
-    shape = (len(rows), max(map(len, rows)))
-    inputs, mask = np.zeros((*shape, len(channels))), np.ones(shape, bool)
-    for number, part in enumerate(rows):
-        inputs[number, : len(part)] = values[part]
-        mask[number, : len(part)] = present[part].all(axis=1)
-    times = None if about["time_unit"] is None else _times(table, about, rows, shape, run)
-    return _Sequences(rows, list(labels), inputs, None if mask.all() else mask, times)
-
-
-def _extra_columns(table: "Table", about: dict[str, Any]) -> list[str]:
-    """The columns `sequence` and `time`, unless the model reads them as channels."""
-    wanted = {"sequence", "time"} - set(about["channels"])
-    return [name for name in table.names if name in wanted]
-
-
-def _channels(table: "Table", wanted: list[str], run: Path) -> tuple[str, ...]:
-    """The columns to read: by their names in training, else all numeric ones in order."""
-    if set(wanted) <= set(table.names):
-        return tuple(wanted)
-    others = {"sequence", "time"} - set(wanted)
-    there = [name for name in table.numeric() if name not in others]
-    if len(there) == len(wanted) and not set(wanted) & set(table.names):
-        return tuple(there)
-    missing = [name for name in wanted if name not in table.names]
-    raise InputError(
-        f"{table.path} has {_count(there)}, but the model of {run} reads {_count(wanted)}: "
-        f"add {_shown(missing)} or leave out what is not an input."
-    )
-
-
-def _count(names: Sequence[str]) -> str:
-    return f"{len(names)} channel{'' if len(names) == 1 else 's'} ({_shown(names)})"
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
-
-
-def _times(
-    table: "Table",
-    about: dict[str, Any],
-    rows: "list[np.ndarray]",
-    shape: tuple[int, int],
-    run: Path,
-) -> "np.ndarray":
-    """Time stamps in input steps since the first of each sequence."""
-    import numpy as np
-
-    if "time" not in _extra_columns(table, about):
-        raise InputError(f"{table.path} has no column 'time': {run} was trained on time stamps.")
-    stamps = table.values(["time"])[0][:, 0]
-    times = np.zeros(shape)
-    for number, part in enumerate(rows):
-        steps = np.diff(stamps[part])
-        if not (steps > 0).all():
-            place = table.place(part[int(np.argmin(steps > 0)) + 1], table.index("time"))
-            raise InputError(f"{table.path}: the time at {place} is not later than the one before.")
-        times[number, : len(part)] = (stamps[part] - stamps[part[0]]) / about["time_unit"]
-    return times
-
-
-def _to_csv(
-    table: "Table", about: dict[str, Any], found: _Sequences, predicted: "np.ndarray"
-) -> str:
-    extra = _extra_columns(table, about) if about["per_step"] else ["sequence"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*extra, *_result_columns(about, predicted.shape[-1])])
-    if not about["per_step"]:
-        for label, values in zip(found.labels, predicted, strict=True):
-            writer.writerow([label, *_result(about, values)])
-        return text.getvalue()
-    lines: dict[int, list[str]] = {}
-    for rows, values in zip(found.rows, predicted, strict=True):
-        for row, value in zip(rows, values, strict=False):  # what follows is padding
-            cells = [table.rows[row][table.index(name)] for name in extra]
-            lines[int(row)] = [*cells, *_result(about, value)]
-    writer.writerows(lines[row] for row in sorted(lines))
-    return text.getvalue()
-
-
-def _result_columns(about: dict[str, Any], size: int) -> list[str]:
-    if about["kind"] == "classification":
-        return ["label", "probability"]
-    if about["target"] is not None:
-        return [f"{about['target']}+{about['horizon']}"]
-    return ["value"] if size == 1 else [f"value {number + 1}" for number in range(size)]
-
-
-def _result(about: dict[str, Any], values: "np.ndarray") -> list[str]:
-    if about["kind"] != "classification":
-        return [f"{value:.9g}" for value in values.tolist()]
-    best = int(values.argmax())
-    label = str(best) if about["classes"] is None else about["classes"][best]
-    return [label, f"{values[best]:.6g}"]
+        return
+    try:
+        write_file(options.out, text.encode())
+    except OSError as error:
+        problem = RunFailed if error.errno == errno.ENOSPC else InputError
+        raise problem(f"--out {options.out} cannot be written: {error.strerror}.") from error
 
 
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {

@@ -128,14 +128,7 @@ class Layer(AbstractLayer):
             xs = jnp.where(valid[:, None], xs, jnp.zeros_like(xs))
         if times is not None:
             times = _check_times(times, count, valid)
-        if self.reverse:
-            xs = xs[::-1]
-            valid = None if valid is None else valid[::-1]
-            times = None if times is None else -times[::-1]
-        inputs = _inputs(xs, times, valid, self.cell.field.dtype)
-        states, last = self.unroll(_Step(self.cell), _Prepare(self.cell), y0, inputs)
-        hs = jax.vmap(self.cell.output)(states)
-        return (hs[::-1] if self.reverse else hs), last
+        return _run(self, xs, times, valid, y0)
 
     def _start(self, initial_state: State | None) -> State:
         if initial_state is not None:
@@ -189,6 +182,22 @@ class Bidirectional(AbstractLayer):
         hs, first = self.forward(xs, initial_state=starts[0], **options)
         back, second = self.backward(xs, initial_state=starts[1], **options)
         return jnp.concatenate([hs, back], axis=-1), (first, second)
+
+
+@eqx.filter_jit
+def _run(
+    layer: Layer, xs: Array, times: Array | None, valid: Array | None, y0: State
+) -> tuple[Array, State]:
+    """Run a layer on checked arguments; compiled once for each shape, outside ``jit`` too."""
+    cell = layer.cell
+    if layer.reverse:
+        xs = xs[::-1]
+        valid = None if valid is None else valid[::-1]
+        times = None if times is None else -times[::-1]
+    inputs = _inputs(xs, times, valid, cell.field.dtype)
+    states, last = layer.unroll(_Step(cell), _Prepare(cell), y0, inputs)
+    hs = jax.vmap(cell.output)(states)
+    return (hs[::-1] if layer.reverse else hs), last
 
 
 def _check_sequence(xs: Array, input_size: int) -> int:

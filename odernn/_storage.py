@@ -288,7 +288,8 @@ def _read_specs(entries: dict[str, Any], path: Path) -> dict[str, ArraySpec]:
             case _:
                 raise InputError(f"{path}: the entry of the array {name[:80]} is not readable.")
         # JAX would otherwise round the numbers to 32 bits.
-        if dtype.endswith(("64", "128")) and dtype != "complex64" and not jax.config.jax_enable_x64:
+        wide = dtype != "complex64" and dtype.endswith(("64", "128"))
+        if wide and jnp.result_type(float) != jnp.float64:
             raise InputError(
                 f"{path}: {name[:80]} is {dtype}, but JAX's 64-bit mode is off: call "
                 "jax.config.update('jax_enable_x64', True) first."

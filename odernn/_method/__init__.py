@@ -2,8 +2,8 @@
 
 from ._base import AbstractMethod as AbstractMethod
 from ._partitioned import GaussSeidelEuler as GaussSeidelEuler
-from ._runge_kutta import AbstractRungeKutta as AbstractRungeKutta
 from ._runge_kutta import RK4 as RK4
+from ._runge_kutta import AbstractRungeKutta as AbstractRungeKutta
 from ._runge_kutta import Euler as Euler
 from ._runge_kutta import Heun as Heun
 from ._runge_kutta import Midpoint as Midpoint

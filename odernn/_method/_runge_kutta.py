@@ -66,9 +66,7 @@ class RungeKutta(AbstractRungeKutta):
 _EULER = ButcherTableau([[]], [1])
 _MIDPOINT = ButcherTableau([[], ["1/2"]], [0, 1])
 _HEUN = ButcherTableau([[], [1]], ["1/2", "1/2"])
-_RK4 = ButcherTableau(
-    [[], ["1/2"], [0, "1/2"], [0, 0, 1]], ["1/6", "1/3", "1/3", "1/6"]
-)
+_RK4 = ButcherTableau([[], ["1/2"], [0, "1/2"], [0, 0, 1]], ["1/6", "1/3", "1/3", "1/6"])
 
 
 class Euler(AbstractRungeKutta):

@@ -62,9 +62,7 @@ class Adjoint(AbstractUnroll):
         if count == 1:
             last, states = run(y0, jax.tree.map(lambda a: a[:whole], inputs))
         else:
-            blocks = jax.tree.map(
-                lambda a: a[:whole].reshape(count, size, *a.shape[1:]), inputs
-            )
+            blocks = jax.tree.map(lambda a: a[:whole].reshape(count, size, *a.shape[1:]), inputs)
             last, states = lax.scan(run, y0, blocks)
             states = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), states)
         if whole < length:
@@ -151,8 +149,10 @@ class _LocalStep:
         constants, heads.
         """
         inexact = [_is_inexact(x) for x in v]
-        offsets = [jnp.zeros(e.outvars[0].aval.shape, e.outvars[0].aval.dtype)
-                   for _, _, e in self.heads.values()]
+        offsets = [
+            jnp.zeros(e.outvars[0].aval.shape, e.outvars[0].aval.dtype)
+            for _, _, e in self.heads.values()
+        ]
 
         def function(y, floats, shared, offsets):
             floats = iter(floats)
@@ -185,7 +185,9 @@ def _run_block(local: _LocalStep, prepare: Prepare, y_in: State, inputs: PyTree)
     states = checkpoint_name(
         _loop(local, cut(local.constants), cut(y_leaves), cut(v_leaves), size), _STATES
     )
-    before = [jnp.concatenate([y[None], s[:-1]]) for y, s in zip(cut(y_leaves), states, strict=True)]
+    before = [
+        jnp.concatenate([y[None], s[:-1]]) for y, s in zip(cut(y_leaves), states, strict=True)
+    ]
 
     constants = cut(local.constants)
     box: list[Program] = []
@@ -201,9 +203,7 @@ def _run_block(local: _LocalStep, prepare: Prepare, y_in: State, inputs: PyTree)
     single = residuals(constants, *first)
     coefficients = [
         many if vary else one
-        for vary, many, one in zip(
-            varying, stacked.coefficients, single.coefficients, strict=True
-        )
+        for vary, many, one in zip(varying, stacked.coefficients, single.coefficients, strict=True)
     ]
 
     floats = [v for v in v_leaves if _is_inexact(v)]
@@ -268,9 +268,7 @@ def _attach(program: Program, varying: list[bool]) -> Callable:
 
         start = [jnp.zeros(a.shape[1:], a.dtype) for a in adjoints]
         buffers = [jnp.zeros_like(a) for a in adjoints]
-        (first, totals), _ = lax.scan(
-            body, (start, buffers), jnp.arange(size), reverse=True
-        )
+        (first, totals), _ = lax.scan(body, (start, buffers), jnp.arange(size), reverse=True)
         axes = [0 if v else None for v in varying]
         results = jax.vmap(program, in_axes=(axes, 0))(coefficients, totals)[y:]
         results = eqxi.nondifferentiable([first, *results], msg=_SECOND_ORDER)

@@ -49,6 +49,4 @@ def read(stack: PyTree, k: Any) -> PyTree:
 
 def write(stack: PyTree, entry: PyTree, k: Any) -> PyTree:
     """Return the stack with entry ``k`` replaced."""
-    return jax.tree.map(
-        lambda a, e: lax.dynamic_update_index_in_dim(a, e, k, 0), stack, entry
-    )
+    return jax.tree.map(lambda a, e: lax.dynamic_update_index_in_dim(a, e, k, 0), stack, entry)

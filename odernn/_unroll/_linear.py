@@ -91,7 +91,9 @@ class _Folding:
         self.values = arguments
 
     def run(self, jaxpr: Jaxpr, consts: list, arguments: list) -> list:
-        environment = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+        environment = dict(
+            zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True)
+        )
         uses = _uses(jaxpr)
 
         def get(var):

@@ -178,7 +178,9 @@ def read_csv(
     table = read_table(path)
     names = table.numeric() if columns is None else tuple(columns)
     array, present = table.values(names, mask_missing=mask_missing)
-    return names, array, None if present.all() else present.all(axis=1)
+    if present.all():
+        return names, array, None
+    return names, array, np.asarray(present.all(axis=1))
 
 
 def _text(path: Path) -> str:

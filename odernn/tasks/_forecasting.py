@@ -8,7 +8,7 @@ import numpy as np
 from .._results import InputError
 from ._csv import Table, read_table
 from ._options import whole_number
-from ._task import Always, Dataset, Scaling, Task
+from ._task import Always, Dataset, Scaling, Task, single
 
 WINDOW = 64
 """Rows of a window, where none is asked for and the training part has as many."""
@@ -79,7 +79,7 @@ def forecasting(
     first = cuts[0][0][0]
     seen = np.where(present, values, np.nan)[first : ends[0]]
     scaling = Scaling.fit(seen, [f"column {name!r} of {table.path}" for name in names])
-    scaled = scaling.apply(values).astype(np.float32)
+    scaled = single(scaling.apply(values), str(table.path))
     parts = [_windows(scaled, present, cut, window, horizon, column) for cut in cuts]
     for part, label in zip(parts, ("training", "validation", "test"), strict=True):
         if part.target_mask is not None and not part.target_mask.any():
@@ -167,7 +167,7 @@ def _windows(
 ) -> Dataset:
     start, low, _ = np.array(cuts).T
     steps = start[:, None] + np.arange(window)
-    mask = present.all(axis=1)[steps]
+    mask = np.asarray(present.all(axis=1))[steps]
     counts = (steps >= low[:, None]) & present[steps + horizon, column]
     return Dataset(
         inputs=scaled[steps],

@@ -47,7 +47,7 @@ def get(
 
     >>> task = get("digits")
     >>> len(task.training(0)), len(task.validation), len(task.test)
-    (1294, 144, 359)
+    (1293, 144, 360)
     """
     seed = whole_number("seed", seed, 0)
     options: dict[str, Any] = {"train_size": train_size, "mask_missing": mask_missing}

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from .._results import InputError
 from ._split import part_of, reduced
-from ._task import Always, Dataset, Scaling, Task, most_common
+from ._task import Always, Dataset, Scaling, Task, most_common, single
 from ._ts import Sequences, read_ts
 
 _TEST, _VALIDATION = 0.2, 0.2
@@ -39,15 +39,14 @@ def sequences(
     path = Path(path)
     name, pair = _pair(path)
     if pair is None:
-        data = read_ts(path)
-        labels = _strata(data)
-        known, test = part_of(str(path), labels, _TEST)
-        return _task(name, _select(data, known), _select(data, test), train_size, mask_missing)
-    training, test = (read_ts(file) for file in pair)
+        data = _read(path, mask_missing)
+        known, test = part_of(str(path), _strata(data), _TEST)
+        return _task(name, _select(data, known), _select(data, test), train_size)
+    training, test = (_read(file, mask_missing) for file in pair)
     _check_pair(training, test)
     # Class numbers are those of the training file, whatever the order in the other.
     test = replace(test, classes=training.classes)
-    return _task(name, training, test, train_size, mask_missing)
+    return _task(name, training, test, train_size)
 
 
 def _pair(path: Path) -> tuple[str, tuple[Path, Path] | None]:
@@ -59,6 +58,26 @@ def _pair(path: Path) -> tuple[str, tuple[Path, Path] | None]:
             if all(file.is_file() for file in files):
                 return name, (files[0], files[1])
     return path.stem, None
+
+
+def _read(path: Path, mask_missing: bool) -> Sequences:
+    data = read_ts(path)
+    wrong = [
+        (line, step, channel, series[step, channel])
+        for line, series in zip(data.lines, data.series, strict=True)
+        for step, channel in np.argwhere(~np.isfinite(series))
+    ]
+    if mask_missing or not wrong:
+        return data
+    missing = sum(bool(np.isnan(value)) for *_, value in wrong)
+    counts = [f"{missing} missing"] * (missing > 0)
+    counts += [f"{len(wrong) - missing} infinite"] * (len(wrong) > missing)
+    line, step, channel, _ = wrong[0]
+    raise InputError(
+        f"{data.path} has {' and '.join(counts)} value(s), the first at line {line}, channel "
+        f"{channel + 1}, step {step + 1}: pass mask_missing=True (--mask-missing) to hold the "
+        "state there."
+    )
 
 
 def _check_pair(training: Sequences, test: Sequences) -> None:
@@ -89,12 +108,7 @@ def _select(data: Sequences, rows: np.ndarray) -> Sequences:
     )
 
 
-def _task(
-    name: str, known: Sequences, test: Sequences, train_size: int | None, mask_missing: bool
-) -> Task:
-    if not mask_missing:
-        for data in (known, test):
-            _refuse_missing(data)
+def _task(name: str, known: Sequences, test: Sequences, train_size: int | None) -> Task:
     known_strata = _strata(known)
     rest, validating = part_of(name, known_strata, _VALIDATION)
     training = _select(known, rest[reduced(name, known_strata[rest], train_size)])
@@ -111,7 +125,7 @@ def _task(
     if values:
         target_scaling = Scaling.fit(data[0].targets, [f"the target of {known.path}"])
         data = [
-            replace(part, targets=target_scaling.apply(part.targets).astype(np.float32))
+            replace(part, targets=single(target_scaling.apply(part.targets), str(known.path)))
             for part in data
         ]
         baseline = float(np.mean(data[2].targets ** 2)), "guessing the mean"
@@ -136,25 +150,6 @@ def _task(
     )
 
 
-def _refuse_missing(data: Sequences) -> None:
-    wrong = [
-        (line, step, channel, series[step, channel])
-        for line, series in zip(data.lines, data.series, strict=True)
-        for step, channel in np.argwhere(~np.isfinite(series))
-    ]
-    if not wrong:
-        return
-    missing = sum(bool(np.isnan(value)) for *_, value in wrong)
-    counts = [f"{missing} missing"] * (missing > 0)
-    counts += [f"{len(wrong) - missing} infinite"] * (len(wrong) > missing)
-    line, step, channel, _ = wrong[0]
-    raise InputError(
-        f"{data.path} has {' and '.join(counts)} value(s), the first at line {line}, channel "
-        f"{channel + 1}, step {step + 1}: pass mask_missing=True (--mask-missing) to hold the "
-        "state there."
-    )
-
-
 def _median_interval(times: Sequence[np.ndarray]) -> float:
     intervals = np.concatenate([np.diff(stamps) for stamps in times])
     return float(np.median(intervals)) if intervals.size else 1.0
@@ -171,7 +166,7 @@ def _dataset(
         there = np.isfinite(series)
         # What is missing becomes 0, the mean: it is masked, and arithmetic on it stays finite.
         scaled = scaling.apply(np.where(there, series, scaling.mean))
-        inputs[row, : len(series)] = scaled
+        inputs[row, : len(series)] = single(scaled, f"{data.path} line {data.lines[row]}")
         mask[row, : len(series)] = there.all(axis=1)
     return Dataset(
         inputs=inputs,

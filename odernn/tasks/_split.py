@@ -7,31 +7,34 @@ from .._results import InputError
 from ._options import whole_number
 
 
-def stratified_split(
-    labels: Int[np.ndarray, " n"], size: int, seed: int = 0
-) -> tuple[Int[np.ndarray, " rest"], Int[np.ndarray, " part"]]:
-    """Indices of the rest and of a part of about `size`, each sorted.
+def stratified_order(
+    labels: Int[np.ndarray, " n"], seed: int = 0
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Indices in an order of which every beginning has the classes in about their shares.
 
-    Every class gets its share of the part, rounded so that the sizes add up, and keeps at least
-    one member in the rest; the part is therefore smaller if the classes are tiny.
+    Also says, in that order, how many of its class are left after each index.
     """
     # RandomState and not Generator: NumPy promises its stream for ever, and a split is for ever.
     random = np.random.RandomState(seed)
-    classes, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    quota = counts * (min(size, len(labels)) / max(len(labels), 1))
-    taken = np.minimum(np.floor(quota).astype(int), counts - 1)
-    missing = min(size, len(labels) - len(classes)) - taken.sum()
-    while missing > 0:
-        # The class furthest below its share goes first; equal ones in order.
-        short = np.where(taken < counts - 1, quota - taken, -np.inf)
-        taken[np.argmax(short)] += 1
-        missing -= 1
-    part = [
-        random.permutation(np.flatnonzero(numbers == index))[:count]
-        for index, count in enumerate(taken)
-    ]
-    chosen = np.sort(np.concatenate([*part, np.empty(0, int)]).astype(int))
-    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+    _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    place = np.empty(len(labels), int)
+    for index, count in enumerate(counts):
+        place[numbers == index] = random.permutation(count)
+    # Member k of m comes where it would be if its class were spread evenly (Sainte-Lague).
+    order = np.argsort((place + 0.5) / counts[numbers], kind="stable")
+    return order, (counts[numbers] - place - 1)[order]
+
+
+def stratified_split(
+    labels: Int[np.ndarray, " n"], size: int, seed: int = 0
+) -> tuple[Int[np.ndarray, " rest"], Int[np.ndarray, " part"]]:
+    """Indices of the rest and of a part of `size`, each sorted.
+
+    Every class keeps at least one member in the rest: the part is smaller if they are tiny.
+    """
+    order, left = stratified_order(labels, seed)
+    part = np.sort(order[left > 0][:size])
+    return np.setdiff1d(np.arange(len(labels)), part), part
 
 
 def part_of(
@@ -67,7 +70,4 @@ def reduced(
             f"train_size (--train-size) is {size}, but task {name} has {len(labels)} training "
             "sequences."
         )
-    if size > len(labels) - len(np.unique(labels)):
-        # Here the part would rob a class of its last member, so choose what to leave out instead.
-        return stratified_split(labels, len(labels) - size)[0]
-    return stratified_split(labels, size)[1]
+    return np.sort(stratified_order(labels)[0][:size])

@@ -87,12 +87,11 @@ class Dataset:
         if isinstance(index, int | np.integer):
             # A data set of one sequence keeps its axis: everything downstream expects it.
             index = [index]
-        return Dataset(
-            *(
-                None if (array := getattr(self, field.name)) is None else array[index]
-                for field in fields(self)
-            )
-        )
+        return Dataset(*(_chosen(getattr(self, field.name), index) for field in fields(self)))
+
+
+def _chosen(array: Any, index: Any) -> Any:
+    return None if array is None else array[index]
 
 
 @dataclass(frozen=True)
@@ -254,6 +253,21 @@ class Task:
     time_unit: float | None = None
     baseline: tuple[float, str] | None = None
     loss_baseline: tuple[float, str] | None = None
+
+
+def single(values: Float[np.ndarray, "*shape"], where: str) -> Float32[np.ndarray, "*shape"]:
+    """Values in float32.
+
+    Raises:
+        InputError: a value that is too large, with `where` it is from.
+    """
+    with np.errstate(over="ignore"):
+        cast = values.astype(np.float32)
+    if not np.isfinite(cast).all():
+        raise InputError(
+            f"{where} has values more than 1e38 times the spread of the training part: remove them."
+        )
+    return cast
 
 
 @dataclass(frozen=True)

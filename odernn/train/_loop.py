@@ -187,7 +187,7 @@ class Trainer:
         position, arrays = self.position, self.arrays
         started = time.perf_counter()
         weights = arrays.weights if arrays.average is None else arrays.average
-        loss, metric = self.evaluate(self.task.validation, weights)
+        loss, metric = self._validate_part(weights)
         if not math.isfinite(loss):
             raise RunFailed(self._not_finite(loss, position.norm / position.batch))
         position.epoch += 1
@@ -207,6 +207,9 @@ class Trainer:
         position.batch, position.loss, position.weight, position.norm = 0, 0.0, 0.0, 0.0
         position.seconds += time.perf_counter() - started
         return row
+
+    def _validate_part(self, weights: Any) -> tuple[float, float]:
+        return self.evaluate(self.task.validation, weights)
 
     def _improves(self, row: dict[str, float]) -> bool:
         """Whether the metric is better than the best so far; an equal one needs a lower loss."""
@@ -230,7 +233,8 @@ class Trainer:
 
         gradient, total = jax.grad(objective, has_aux=True)(weights)
         norm = optax.tree.norm(gradient)
-        updates, optimiser = self.optimiser.update(gradient, optimiser, weights)
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes counts and floats
+            updates, optimiser = self.optimiser.update(gradient, optimiser, weights)
         weights = optax.apply_updates(weights, updates)
         if average is not None:
             average = _moving(average, weights, self.config.average, step)

@@ -57,7 +57,8 @@ def batches(data: Dataset, order: np.ndarray, size: int, first: int = 0) -> Iter
 def outputs(model: Model, batch: Batch, key: jax.Array | None = None) -> Float[Array, "batch ..."]:
     """The model's outputs for a batch; with a key, dropout is on.
 
-    Numbers take the precision of the model, so that one data set serves float32 and float64.
+    Numbers take the precision of the model, so that one data set serves float32 and float64;
+    lengths become JAX's usual integers.
     """
     dtype = _dtype(model)
     keys = None if key is None else jax.random.split(key, batch.inputs.shape[0])
@@ -67,7 +68,8 @@ def outputs(model: Model, batch: Batch, key: jax.Array | None = None) -> Float[A
 
     times = None if batch.times is None else jnp.asarray(batch.times, dtype)
     inputs = jnp.asarray(batch.inputs, dtype)
-    return jax.vmap(one)(inputs, times, batch.mask, batch.lengths, keys)
+    lengths = None if batch.lengths is None else jnp.asarray(batch.lengths, int)
+    return jax.vmap(one)(inputs, times, batch.mask, lengths, keys)
 
 
 def sums(
@@ -86,7 +88,8 @@ def sums(
         if smoothing:
             classes = optax.smooth_labels(classes, smoothing)
         loss = optax.softmax_cross_entropy(predicted, classes)
-        metric = (jnp.argmax(predicted, axis=-1) == targets).astype(predicted.dtype)
+        answer = jnp.argmax(predicted, axis=-1).astype(targets.dtype)
+        metric = (answer == targets).astype(predicted.dtype)
     else:
         targets = jnp.asarray(batch.targets, predicted.dtype)
         # A target that does not count may be missing (nan), and 0 * nan is nan.
@@ -109,7 +112,8 @@ def _weight(batch: Batch, per_step: bool) -> Array:
     if batch.target_mask is not None:
         weight = weight * jnp.asarray(batch.target_mask, weight.dtype)
     if batch.lengths is not None:
-        within = jnp.arange(time) < jnp.asarray(batch.lengths)[:, None]
+        lengths = jnp.asarray(batch.lengths)
+        within = jnp.arange(time, dtype=lengths.dtype) < lengths[:, None]
         weight = weight * within.astype(weight.dtype)
     return weight
 

@@ -1,0 +1,59 @@
+"""Strict surroundings for every test: float64, strict promotion, seeds that show in failures."""
+
+import os
+import zlib
+
+# Before anything imports matplotlib: no test needs a screen.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+# Adding a float32 to a float64 is an error: the library has to say which it wants.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Compiling makes the first example slow, and a run must be repeatable.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("repeatable")
+
+_SEED = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--seed", type=int, default=0, help="moves the seed of every test that uses one (default 0)"
+    )
+
+
+@pytest.fixture
+def seed(request) -> int:
+    """An integer that belongs to this test and to `--seed`; shown if the test fails."""
+    base = request.config.getoption("--seed")
+    value = zlib.crc32(f"{base} {request.node.nodeid}".encode()) & 0x7FFFFFFF
+    request.node.stash[_SEED] = value
+    return value
+
+
+@pytest.fixture
+def key(seed):
+    """A JAX key made from `seed`."""
+    return jax.random.key(seed)
+
+
+@pytest.fixture
+def rng(seed) -> np.random.Generator:
+    """A NumPy generator made from `seed`."""
+    return np.random.default_rng(seed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed and _SEED in item.stash:
+        base = item.config.getoption("--seed")
+        report.sections.append(("seed", f"{item.stash[_SEED]} (run with --seed {base})"))
+    return report

@@ -1,0 +1,285 @@
+"""Layers: masks, lengths, time stamps, direction, states; and models."""
+
+import equinox as eqx
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import odernn
+from odernn import InputError
+
+from . import cases
+
+
+def _close(a, b, tolerance=1e-13):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=tolerance), a, b)
+
+
+@pytest.fixture(params=cases.UNROLLS)
+def unroll(request):
+    return cases.UNROLLS[request.param]
+
+
+@pytest.mark.parametrize("name", cases.CELLS)
+def test_step_by_step_equals_the_whole_sequence(name, unroll, key, rng):
+    cell = cases.CELLS[name](key)
+    xs = jnp.asarray(rng.normal(size=(6, 3)))
+    hs, last = odernn.Layer(cell, unroll)(xs)
+    y = cell.initial_state()
+    for k, x in enumerate(xs):
+        y = cell(y, x)
+        _close(cell.output(y), hs[k])
+    _close(y, last)
+
+
+@hypothesis.given(
+    mask=st.lists(st.booleans(), min_size=1, max_size=12).filter(any),
+    gaps=st.lists(st.floats(0.05, 3.0), min_size=12, max_size=12),
+    reverse=st.booleans(),
+    with_times=st.booleans(),
+    name=st.sampled_from(sorted(cases.CELLS)),
+)
+@hypothesis.settings(max_examples=25)
+def test_a_masked_step_is_as_if_it_were_not_there(mask, gaps, reverse, with_times, name):
+    mask = np.array(mask)
+    rng = np.random.default_rng(len(mask))
+    xs = rng.normal(size=(len(mask), 3))
+    xs_dirty = np.where(mask[:, None], xs, np.nan)
+    layer = odernn.Layer(cases.CELLS[name](jax.random.key(0)), odernn.Scan(), reverse=reverse)
+    times = np.cumsum(gaps)[: len(mask)]
+    full = {"times": np.where(mask, times, np.nan)} if with_times else {}
+    few = {"times": times[mask]} if with_times else {}
+    hs, last = layer(xs_dirty, mask=mask, **full)
+    wanted, wanted_last = layer(xs[mask], **few)
+    _close(hs[mask], wanted)
+    _close(last, wanted_last)
+
+
+def test_hidden_states_repeat_where_masked(key, rng):
+    xs = rng.normal(size=(6, 3))
+    mask = np.array([False, True, False, False, True, False])
+    hs, _ = odernn.Layer(cases.CELLS["gru"](key))(xs, mask=mask)
+    _close(hs[0], jnp.zeros(5))
+    _close(hs[2], hs[1])
+    _close(hs[3], hs[1])
+    _close(hs[5], hs[4])
+
+
+def test_missing_values_under_a_mask_reach_no_gradient(key, rng, unroll):
+    xs = np.where(np.arange(8)[:, None] % 3 == 1, np.nan, rng.normal(size=(8, 3)))
+    mask = np.isfinite(xs).all(axis=1)
+    layer = odernn.Layer(cases.CELLS["lem"](key), unroll)
+    gradient = eqx.filter_grad(lambda l: jnp.sum(l(xs, mask=mask)[0]))(layer)
+    assert all(np.isfinite(a).all() for a in jax.tree.leaves(eqx.filter(gradient, eqx.is_array)))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_padding_changes_nothing(key, rng, reverse, unroll):
+    layer = odernn.Layer(cases.CELLS["lstm"](key), unroll, reverse=reverse)
+    batch = rng.normal(size=(3, 10, 3))
+    lengths = jnp.asarray([10, 4, 1])
+    hs, last = jax.vmap(lambda x, n: layer(x, length=n))(batch, lengths)
+    for i, n in enumerate(lengths):
+        wanted, wanted_last = layer(batch[i, :n])
+        _close(hs[i, :n], wanted)
+        _close(jax.tree.map(lambda a, i=i: a[i], last), wanted_last)
+
+
+def test_time_stamps_scale_each_step(key, rng):
+    xs = rng.normal(size=(5, 3))
+    cell = odernn.Cell(cases.FIELDS["Leaky"](key), odernn.RK4(), dt=0.5)
+    layer = odernn.Layer(cell)
+    times = np.array([0.0, 0.7, 1.0, 2.5, 2.6])
+    y, wanted = cell.initial_state(), []
+    for x, interval in zip(xs, [0.7, 0.7, 0.3, 1.5, 0.1], strict=True):
+        y = cell(y, jnp.asarray(x), interval=interval)
+        wanted.append(y)
+    _close(layer(xs, times=times)[0], jnp.stack(wanted))
+    _close(layer(xs, times=times + 100)[0], jnp.stack(wanted), 1e-12)
+    _close(layer(xs, times=np.cumsum([0, 0.7, 0.7, 0.3, 1.5, 0.1]))[0], jnp.stack(wanted))
+    _close(layer(xs, times=np.arange(5.0))[0], layer(xs)[0])
+    _close(layer(xs[:1], times=[3.0])[0], layer(xs[:1])[0])
+
+
+def test_halving_the_interval_and_repeating_the_input_refines_the_solution(key, rng):
+    """Time stamps are time: a fine grid with held inputs follows the same continuous solution."""
+    cell = odernn.Cell(cases.FIELDS["Oscillator"](key), odernn.RK4(), dt=1.0)
+    xs = rng.normal(size=(6, 3))
+    coarse = odernn.Layer(cell)(xs, times=np.arange(7) * 0.1)[0]
+    fine = odernn.Layer(cell)(np.repeat(xs, 2, axis=0), times=np.arange(13) * 0.05)[0]
+    _close(coarse, fine[1::2], 1e-6)
+
+
+def test_large_stamps_keep_their_differences_in_single_precision(key, rng):
+    layer = cases.as_precision(odernn.Layer(cases.CELLS["rnn"](key)), jnp.float32)
+    xs = rng.normal(size=(4, 3)).astype("float32")
+    times = 1.7e9 + np.array([0.0, 0.25, 0.5, 1.0])
+    _close(layer(xs, times=times)[0], layer(xs, times=times - times[0])[0], 0)
+
+
+def test_reverse_is_the_flipped_layer(key, rng):
+    cell = cases.CELLS["cornn"](key)
+    xs = rng.normal(size=(7, 3))
+    times = np.array([0.0, 1.0, 1.5, 1.7, 3.0, 3.1, 4.0])
+    hs, last = odernn.Layer(cell, reverse=True)(xs, times=times)
+    wanted, wanted_last = odernn.Layer(cell)(xs[::-1], times=-times[::-1])
+    _close(hs, wanted[::-1])
+    _close(last, wanted_last)
+
+
+def test_bidirectional_is_both_layers_side_by_side(key, rng):
+    a, b = (odernn.Layer(cases.CELLS["gru"](k)) for k in jax.random.split(key))
+    xs = rng.normal(size=(6, 3))
+    both = odernn.Bidirectional(a, b)
+    hs, (first, second) = both(xs)
+    _close(hs[:, :5], a(xs)[0])
+    _close(hs[:, 5:], b(xs[::-1])[0][::-1])
+    _close(second, b(xs[::-1])[1])
+    _close(first, a(xs)[1])
+    assert (both.input_size, both.hidden_size) == (3, 10)
+    with pytest.raises(InputError, match="both read the same sequence"):
+        odernn.Bidirectional(a, odernn.Layer(odernn.zoo.GRU(4, 5, key=key)))
+    with pytest.raises(InputError, match="reverse=True"):
+        odernn.Bidirectional(odernn.Layer(a.cell, reverse=True), b)
+
+
+def test_initial_state_given_trained_or_zero(key, rng):
+    cell = cases.CELLS["lstm"](key)
+    xs = rng.normal(size=(8, 3))
+    layer = odernn.Layer(cell)
+    hs, _ = layer(xs)
+    _, middle = layer(xs[:5])
+    _close(layer(xs[5:], initial_state=middle)[0], hs[5:])
+    start = {"h": jnp.full(5, 0.3), "c": jnp.full(5, -0.2)}
+    trained = odernn.Layer(cell, initial_state=start)
+    _close(trained(xs)[0], layer(xs, initial_state=start)[0])
+    assert odernn.parameter_count(trained) == odernn.parameter_count(layer) + 10
+    with pytest.raises(InputError, match="this cell's state is"):
+        layer(xs, initial_state=jnp.zeros(5))
+    with pytest.raises(InputError, match="this cell's state is"):
+        odernn.Layer(cell, initial_state={"h": jnp.zeros(4), "c": jnp.zeros(5)})
+
+
+def test_trained_step_is_positive_and_has_a_gradient(key, rng):
+    cell = odernn.Cell(cases.FIELDS["Leaky"](key), odernn.Euler(), odernn.TrainedStep(0.2))
+    xs = rng.normal(size=(5, 3))
+    fixed = odernn.Cell(cell.field, odernn.Euler(), 0.2)
+    _close(odernn.Layer(cell)(xs)[0], odernn.Layer(fixed)(xs)[0])
+    gradient = eqx.filter_grad(lambda c: jnp.sum(odernn.Layer(c)(xs)[0]))(cell)
+    assert float(jnp.abs(gradient.dt.log_dt)) > 1e-6
+    low = eqx.tree_at(lambda c: c.dt.log_dt, cell, jnp.asarray(-50.0))
+    assert float(low.dt.value) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"times": [0.0, 1.0, 1.0, 2.0]}, "strictly increasing"),
+        ({"times": [0.0, 1.0, float("nan"), 2.0]}, "finite and strictly increasing"),
+        ({"times": [0.0, 1.0]}, r"times has the shape \(2,\)"),
+        ({"mask": [True, False]}, r"mask is bool of shape \(2,\)"),
+        ({"mask": [1, 1, 0, 1]}, "give booleans"),
+        ({"length": 0}, "length must be between 1"),
+        ({"length": 5}, "length must be between 1"),
+        ({"length": 2.0}, "give one whole number"),
+        ({"length": [2, 3]}, "give one whole number"),
+    ],
+)
+def test_wrong_options_are_refused_with_the_remedy(options, message, key):
+    layer = odernn.Layer(cases.CELLS["rnn"](key))
+    with pytest.raises(InputError, match=message):
+        layer(jnp.ones((4, 3)), **options)
+
+
+def test_wrong_times_are_refused_under_jit_too(key):
+    layer = odernn.Layer(cases.CELLS["rnn"](key))
+    run = eqx.filter_jit(lambda t: layer(jnp.ones((3, 3)), times=t))
+    run(jnp.asarray([0.0, 1.0, 2.0]))
+    with pytest.raises(eqx.EquinoxRuntimeError, match="strictly increasing"):
+        run(jnp.asarray([0.0, 2.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((4, 2), r"takes one sequence of shape \(time, 3\)"),
+        ((2, 4, 3), r"for a batch use jax.vmap"),
+        ((0, 3), "no steps"),
+    ],
+)
+def test_wrong_sequences_are_refused(shape, message, key):
+    with pytest.raises(InputError, match=message):
+        odernn.Layer(cases.CELLS["rnn"](key))(jnp.zeros(shape))
+
+
+@pytest.mark.parametrize("readout", [odernn.LastStep, odernn.MeanPool, odernn.EachStep])
+def test_read_outs_ignore_padding(readout, key, rng):
+    a, b = jax.random.split(key)
+    model = odernn.Model([odernn.Layer(cases.CELLS["gru"](a))], readout(5, 2, key=b))
+    xs = rng.normal(size=(9, 3))
+    got, wanted = model(xs, length=6), model(xs[:6])
+    _close(got[:6] if readout is odernn.EachStep else got, wanted)
+    assert wanted.shape == ((6, 2) if readout is odernn.EachStep else (2,))
+    mask = np.arange(9) < 6
+    _close(model(xs, mask=mask), got)
+
+
+def test_read_outs_are_affine_maps_of_the_states(key, rng):
+    a, b = jax.random.split(key)
+    layer = odernn.Layer(cases.CELLS["gru"](a))
+    xs = rng.normal(size=(4, 3))
+    hs = layer(xs)[0]
+    for readout, pooled in (
+        (odernn.LastStep, hs[-1]),
+        (odernn.MeanPool, hs.mean(0)),
+        (odernn.EachStep, hs),
+    ):
+        out = readout(5, 2, key=b)
+        _close(odernn.Model([layer], out)(xs), pooled @ out.weight + out.bias)
+
+
+def test_stacked_model_and_dropout(key, rng):
+    a, b, c = jax.random.split(key, 3)
+    layers = [
+        odernn.Layer(odernn.zoo.LSTM(3, 64, key=a)),
+        odernn.Layer(odernn.zoo.coRNN(64, 4, key=b)),
+    ]
+    model = odernn.Model(layers, odernn.LastStep(4, 2, key=c), dropout=0.5)
+    xs = rng.normal(size=(6, 3))
+    hs = layers[1](layers[0](xs)[0])[0]
+    _close(model(xs), hs[-1] @ model.readout.weight + model.readout.bias)
+    assert np.abs(model(xs, key=a) - model(xs)).max() > 1e-6
+    _close(model(xs, key=a), model(xs, key=a))
+    assert (model.input_size, model.output_size) == (3, 2)
+    with pytest.raises(
+        InputError, match="layer 1 takes 3 channels but the layer before it puts out 64"
+    ):
+        odernn.Model([layers[0], layers[0]], model.readout)
+    with pytest.raises(InputError, match="the read-out takes 4 channels"):
+        odernn.Model(layers[:1], model.readout)
+    with pytest.raises(InputError, match="layers is empty"):
+        odernn.Model([], model.readout)
+    with pytest.raises(InputError, match="dropout = 1"):
+        odernn.Model(layers, model.readout, dropout=1.0)
+
+
+def test_the_drive_is_computed_outside_the_loop(key):
+    """One product for many steps: no input projection inside the loop's body."""
+    layer = odernn.Layer(odernn.zoo.LSTM(7, 5, key=key), odernn.Scan())
+    jaxpr = jax.make_jaxpr(lambda x: layer(x)[0])(jnp.ones((40, 7)))
+    inside, outside = [], []
+
+    def walk(jaxpr, shapes):
+        for eqn in jaxpr.eqns:
+            if eqn.primitive.name == "dot_general":
+                shapes.append([v.aval.shape for v in eqn.invars])
+            for value in eqn.params.values():
+                if hasattr(value, "jaxpr"):
+                    walk(value.jaxpr, inside if eqn.primitive.name == "scan" else shapes)
+
+    walk(jaxpr.jaxpr, outside)
+    assert inside == [[(5,), (5, 20)]]
+    assert outside == [[(40, 7), (7, 20)]]

@@ -1,0 +1,104 @@
+"""The configuration of a run: ranges, TOML and back."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from odernn import InputError
+from odernn.train import FORMAT, Config
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "part"),
+    [
+        ("hidden_size", 0, "--hidden-size is 0, it must be at least 1"),
+        ("layers", 0, "--layers"),
+        ("epochs", -1, "--epochs is -1"),
+        ("batch_size", 0, "--batch-size"),
+        ("length", 0, "--length is 0, it must be at least 1"),
+        ("train_size", 0, "--train-size"),
+        ("horizon", 0, "--horizon"),
+        ("patience", -1, "--patience is -1, it must be at least 0"),
+        ("learning_rate", 0.0, "--learning-rate is 0.0, it must be positive and finite"),
+        ("learning_rate", float("nan"), "--learning-rate is nan"),
+        ("dt", -0.5, "--dt is -0.5, it must be positive"),
+        ("dt", float("inf"), "--dt is inf"),
+        ("weight_decay", -1.0, "--weight-decay is -1.0, it must be 0 or more"),
+        ("gradient_clip", float("inf"), "--gradient-clip"),
+        ("dropout", 1.0, "--dropout is 1.0, it must be at least 0 and below 1"),
+        ("label_smoothing", -0.1, "--label-smoothing"),
+        ("average", 1.0, "--average"),
+        ("warmup", float("nan"), "--warmup"),
+        ("seed", -1, "--seed is -1"),
+        ("seed", 2**32, "--seed"),
+        ("task", "", "no task given"),
+    ],
+)
+def test_values_out_of_range_are_refused(field, value, part):
+    config = dataclasses.replace(Config(task="digits"), **{field: value})
+    with pytest.raises(InputError) as error:
+        config.check()
+    assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_defaults_are_valid():
+    Config(task="digits").check()
+
+
+def test_toml_and_back(tmp_path):
+    config = Config(task="x.csv", target='a"b', dt=0.25, mask_missing=True, length=9)
+    path = tmp_path / "run.toml"
+    path.write_text(config.to_toml())
+    assert Config.from_toml(path) == config
+
+
+def test_toml_has_every_value_but_the_folder():
+    stored = tomllib.loads(Config(task="digits", out=Path("somewhere")).to_toml())
+    names = {field.name for field in dataclasses.fields(Config)}
+    assert names - stored.keys() == {"out", "method", "dt", "length", "train_size", "target"}
+
+
+def test_whole_numbers_serve_as_floats(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('task = "adding"\ndt = 1\nout = "here"\n')
+    config = Config.from_toml(path)
+    assert isinstance(config.dt, float)
+    assert config.out == Path("here")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("hiden_size = 3", "unknown key 'hiden_size': did you mean 'hidden_size'?"),
+        ("hidden-size = 3", "did you mean 'hidden_size'?"),
+        ("qqqq = 3", "known keys: task"),
+        ('epochs = "many"', "epochs is 'many', it must be of type int"),
+        ("epochs = true", "epochs is True, it must be of type int"),
+        ("epochs = 1.5", "must be of type int"),
+        ("bidirectional = 1", "must be of type bool"),
+        ('readout = "first"', "one of 'auto', 'last', 'mean', 'each'"),
+        ("epochs = ", "not valid TOML"),
+        (f'format = {FORMAT + 1}\nodernn = "9.9"', "(odernn 9.9), this version reads format"),
+    ],
+)
+def test_bad_toml_is_refused_in_one_line(tmp_path, text, part):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        Config.from_toml(path)
+    assert part in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_binary_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot read configuration"):
+        Config.from_toml(tmp_path / "none.toml")
+    with pytest.raises(InputError, match="cannot read configuration"):
+        Config.from_toml(tmp_path)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not valid TOML"):
+        Config.from_toml(tmp_path / "binary.toml")
