@@ -25,6 +25,9 @@ from ._readout import LastStep as LastStep
 from ._readout import MeanPool as MeanPool
 from ._results import InputError as InputError
 from ._results import RunFailed as RunFailed
+from ._storage import load as load
+from ._storage import load_metadata as load_metadata
+from ._storage import save as save
 from ._tableau import ButcherTableau as ButcherTableau
 from ._unroll import AbstractUnroll as AbstractUnroll
 from ._unroll import Adjoint as Adjoint

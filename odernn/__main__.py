@@ -1,3 +1,5 @@
+"""`python -m odernn` is `odernn`."""
+
 import sys
 
 from ._cli import main

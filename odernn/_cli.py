@@ -56,13 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, 1)
     except KeyboardInterrupt as error:
         return _complain(error if str(error) else "stopped.", 130)
-    except BrokenPipeError:
-        # The reader has gone, as `head` does; what is left in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has gone, as `head` does
+        _drop_output()
         return 1
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except (OSError, MemoryError, RuntimeError) as error:
+        _drop_output()
         return _complain(_failure(error), 1)
 
 
@@ -80,9 +80,17 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
+def _drop_output() -> None:
+    """Let go of output that cannot be written: Python would try again, and complain, at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _complain(error: Exception | BaseException | str, code: int) -> int:
     # What a file said may be quoted here: no line breaks or terminal codes of its own.
-    text = "".join(c if c.isprintable() else " " for c in " ".join(str(error).split()))
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
     with contextlib.suppress(OSError):
         print(f"odernn: {text}", file=sys.stderr)
     return code

@@ -18,7 +18,8 @@ class Model(eqx.Module):
 
     **Arguments**: ``layers``, each taking what the one before puts out; ``readout``: ``LastStep``
     or ``MeanPool`` (one output a sequence: class scores, values) or ``EachStep``; ``dropout``, the
-    share of hidden values dropped after each layer while training.
+    share of hidden units dropped after each layer while training, the same ones at all steps of a
+    sequence (Gal and Ghahramani, arXiv:1512.05287).
 
     ``model(xs)`` takes one sequence of shape (time, input) and the options ``times``, ``mask`` and
     ``length`` of ``Layer``; with a random ``key`` it drops values (training), without it does not.
@@ -82,7 +83,8 @@ class Model(eqx.Module):
         for layer, dropout_key in zip(self.layers, keys, strict=True):
             hs, _ = layer(hs, times=times, mask=mask, length=length)
             if dropout_key is not None and self.dropout:
-                hs = eqx.nn.Dropout(self.dropout)(hs, key=dropout_key)
+                keep = jax.random.bernoulli(dropout_key, 1 - self.dropout, hs.shape[1:])
+                hs = jnp.where(keep, hs / (1 - self.dropout), jnp.zeros_like(hs))
         return self.readout(hs, _counting(mask, length, hs.shape[0]))
 
 

@@ -1,7 +1,9 @@
 """Predictions for a file: CSV in, CSV out."""
 
 import csv
+import dataclasses
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +17,52 @@ from .tasks._csv import Table, read_table
 from .train import predict
 from .train._folder import read_result
 
-_ABOUT = ("kind", "per_step", "channels", "classes", "target", "horizon", "time_unit")
+
+@dataclasses.dataclass(frozen=True)
+class _About:
+    """What a model says about its task; the file it comes from may hold anything."""
+
+    kind: str
+    per_step: bool
+    channels: list[str]
+    classes: list[str] | None
+    target: str | None
+    horizon: int
+    time_unit: float | None
+    mask_missing: bool
+
+    @classmethod
+    def read(cls, run: Path) -> "_About":
+        metadata = load_metadata(run)
+        values: dict[str, Any] = {
+            field.name: metadata.get(field.name) for field in dataclasses.fields(cls)
+        }
+        about = cls(**values)
+        for name, right in about._checks().items():
+            if not right:
+                raise InputError(
+                    f"the model in {run} gives {name!r} as {values[name]!r:.80}, which cannot be "
+                    "right: train it again."
+                )
+        return about
+
+    def _checks(self) -> dict[str, bool]:
+        unit = self.time_unit
+        return {
+            "kind": self.kind in ("classification", "regression"),
+            "per_step": isinstance(self.per_step, bool),
+            "channels": bool(self.channels) and _strings(self.channels),
+            "classes": _strings(self.classes) if self.kind == "classification" else True,
+            "target": self.target is None or isinstance(self.target, str),
+            "horizon": isinstance(self.horizon, int),
+            "time_unit": unit is None
+            or (isinstance(unit, float) and unit > 0 and math.isfinite(unit)),
+            "mask_missing": isinstance(self.mask_missing, bool),
+        }
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 class _Sequences(NamedTuple):
@@ -32,8 +79,9 @@ def predict_file(run: Path, file: Path, *, mask_missing: bool = False) -> str:
     """Apply the model of a run to a CSV file and give the predictions as CSV text.
 
     The columns that the model reads are found by the names they had in training or, if none of
-    those is there, are all numeric ones. A column `sequence` says which sequence a row belongs
-    to; a column `time` is needed after training on time stamps, else only carried over.
+    those is there and it is no forecast, are all numeric ones. A column `sequence` says which
+    sequence a row belongs to; a column `time` is needed after training on time stamps, else only
+    carried over.
 
     With one output a sequence there is a row for each sequence, in the order in which they first
     appear; with one a step there is a row for each row of the file. Classes are given as `label`
@@ -45,19 +93,21 @@ def predict_file(run: Path, file: Path, *, mask_missing: bool = False) -> str:
             refuses; other channels than the model reads; time stamps that do not increase.
     """
     read_result(run)
-    about = load_metadata(run)
-    if missing := [name for name in _ABOUT if name not in about]:
-        raise InputError(f"the model in {run} does not say its {missing[0]}: train it again.")
+    about = _About.read(run)
     table = read_table(file)
-    found = _sequences(table, about, run, mask_missing or bool(about.get("mask_missing")))
+    found = _sequences(table, about, run, mask_missing or about.mask_missing)
     lengths = np.array([len(rows) for rows in found.rows], np.int32)
     padded = None if (lengths == lengths[0]).all() else lengths
     predicted = predict(run, found.inputs, lengths=padded, mask=found.mask, times=found.times)
+    if predicted.ndim != (3 if about.per_step else 2) or (
+        about.classes is not None and predicted.shape[-1] != len(about.classes)
+    ):
+        raise InputError(f"the model in {run} is not the one that its description is of.")
     return _to_csv(table, about, found, predicted)
 
 
-def _sequences(table: Table, about: dict[str, Any], run: Path, mask_missing: bool) -> _Sequences:
-    channels = _channels(table, list(about["channels"]), run)
+def _sequences(table: Table, about: _About, run: Path, mask_missing: bool) -> _Sequences:
+    channels = _channels(table, about, run)
     values, present = table.values(channels, mask_missing=mask_missing)
     labels: dict[str, list[int]] = {}
     extra = _extra_columns(table, about)
@@ -70,23 +120,26 @@ def _sequences(table: Table, about: dict[str, Any], run: Path, mask_missing: boo
     for number, part in enumerate(rows):
         inputs[number, : len(part)] = values[part]
         mask[number, : len(part)] = present[part].all(axis=1)
-    times = None if about["time_unit"] is None else _times(table, about, rows, shape, run)
+    times = None if about.time_unit is None else _times(table, about, rows, shape, run)
     return _Sequences(rows, list(labels), inputs, None if mask.all() else mask, times)
 
 
-def _extra_columns(table: Table, about: dict[str, Any]) -> list[str]:
+def _extra_columns(table: Table, about: _About) -> list[str]:
     """The columns `sequence` and `time`, unless the model reads them as channels."""
-    wanted = {"sequence", "time"} - set(about["channels"])
+    wanted = {"sequence", "time"} - set(about.channels)
     return [name for name in table.names if name in wanted]
 
 
-def _channels(table: Table, wanted: list[str], run: Path) -> tuple[str, ...]:
+def _channels(table: Table, about: _About, run: Path) -> tuple[str, ...]:
     """The columns to read: by their names in training, else all numeric ones in order."""
+    wanted = about.channels
     if set(wanted) <= set(table.names):
         return tuple(wanted)
     others = {"sequence", "time"} - set(wanted)
     there = [name for name in table.numeric() if name not in others]
-    if len(there) == len(wanted) and not set(wanted) & set(table.names):
+    # The columns of a series have a meaning of their own: there, other names are other data.
+    named = about.target is not None or bool(set(wanted) & set(table.names))
+    if len(there) == len(wanted) and not named:
         return tuple(there)
     missing = [name for name in wanted if name not in table.names]
     raise InputError(
@@ -105,7 +158,7 @@ def _shown(names: Sequence[str]) -> str:
 
 def _times(
     table: Table,
-    about: dict[str, Any],
+    about: _About,
     rows: list[np.ndarray],
     shape: tuple[int, int],
     run: Path,
@@ -120,16 +173,16 @@ def _times(
         if not (steps > 0).all():
             place = table.place(part[int(np.argmin(steps > 0)) + 1], table.index("time"))
             raise InputError(f"{table.path}: the time at {place} is not later than the one before.")
-        times[number, : len(part)] = (stamps[part] - stamps[part[0]]) / about["time_unit"]
+        times[number, : len(part)] = (stamps[part] - stamps[part[0]]) / about.time_unit
     return times
 
 
-def _to_csv(table: Table, about: dict[str, Any], found: _Sequences, predicted: np.ndarray) -> str:
-    extra = _extra_columns(table, about) if about["per_step"] else ["sequence"]
+def _to_csv(table: Table, about: _About, found: _Sequences, predicted: np.ndarray) -> str:
+    extra = _extra_columns(table, about) if about.per_step else ["sequence"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*extra, *_result_columns(about, predicted.shape[-1])])
-    if not about["per_step"]:
+    if not about.per_step:
         for label, values in zip(found.labels, predicted, strict=True):
             writer.writerow([label, *_result(about, values)])
         return text.getvalue()
@@ -142,17 +195,16 @@ def _to_csv(table: Table, about: dict[str, Any], found: _Sequences, predicted: n
     return text.getvalue()
 
 
-def _result_columns(about: dict[str, Any], size: int) -> list[str]:
-    if about["kind"] == "classification":
+def _result_columns(about: _About, size: int) -> list[str]:
+    if about.kind == "classification":
         return ["label", "probability"]
-    if about["target"] is not None:
-        return [f"{about['target']}+{about['horizon']}"]
+    if about.target is not None:
+        return [f"{about.target}+{about.horizon}"]
     return ["value"] if size == 1 else [f"value {number + 1}" for number in range(size)]
 
 
-def _result(about: dict[str, Any], values: np.ndarray) -> list[str]:
-    if about["kind"] != "classification":
+def _result(about: _About, values: np.ndarray) -> list[str]:
+    if about.kind != "classification":
         return [f"{value:.9g}" for value in values.tolist()]
     best = int(values.argmax())
-    label = str(best) if about["classes"] is None else about["classes"][best]
-    return [label, f"{values[best]:.6g}"]
+    return [(about.classes or [])[best], f"{values[best]:.6g}"]

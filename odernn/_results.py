@@ -26,5 +26,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """
     known = sorted(known)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return InputError(f"unknown {kind} {name!r}:{hint} Known: {', '.join(known)}.")
+    hint = f": did you mean {' or '.join(map(repr, near))}?" if near else "."
+    return InputError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}.")

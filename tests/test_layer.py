@@ -253,6 +253,13 @@ def test_stacked_model_and_dropout(key, rng):
     _close(model(xs), hs[-1] @ model.readout.weight + model.readout.bias)
     assert np.abs(model(xs, key=a) - model(xs)).max() > 1e-6
     _close(model(xs, key=a), model(xs, key=a))
+    # The same units are dropped at all steps, and the rest scaled up to keep the mean.
+    each = odernn.EachStep(64, 64, key=c)
+    each = eqx.tree_at(lambda r: (r.weight, r.bias), each, (jnp.eye(64), jnp.zeros(64)))
+    full = odernn.Model(layers[:1], each)(xs)
+    ratio = odernn.Model(layers[:1], each, dropout=0.5)(xs, key=a) / full
+    _close(ratio, jnp.broadcast_to(ratio[0], ratio.shape), 1e-12)
+    assert set(np.round(np.asarray(ratio).ravel(), 9)) == {0.0, 2.0}
     assert (model.input_size, model.output_size) == (3, 2)
     with pytest.raises(
         InputError, match="layer 1 takes 3 channels but the layer before it puts out 64"

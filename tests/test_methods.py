@@ -77,7 +77,7 @@ def test_order_of_accuracy_as_measured(name, field):
     assert method.order == ORDERS[name]
     if not cases.fits(field, method):
         field = Rotation()
-    errors = [_error(field, method, 1 / steps) for steps in (16, 32)]
+    errors = [_error(field, method, 1 / steps) for steps in (32, 64)]
     slope = np.log2(errors[0] / errors[1])
     assert abs(slope - method.order) < 0.2
 

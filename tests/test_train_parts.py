@@ -47,7 +47,8 @@ def test_method_and_step_replace_the_cells_own(key):
     cell = first_cell(build_model(config(method="RK4", dt=0.25), ADDING, key))
     assert (cell.n, cell.dt, type(cell.method)) == (4, 0.25, odernn.RK4)
     own = first_cell(build_model(config(cell="cornn"), ADDING, key))
-    assert (own.dt, type(own.method)) == (0.1, odernn.GaussSeidelEuler)
+    zoos = zoo.coRNN(2, 3, key=key)
+    assert (own.dt, type(own.method)) == (zoos.dt, odernn.GaussSeidelEuler)
     trained = first_cell(build_model(config(train_dt=True, dt=0.5), ADDING, key))
     assert float(trained.dt.value) == pytest.approx(0.5)
 

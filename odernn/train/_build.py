@@ -40,7 +40,11 @@ def build_model(config: Config, task: Task, key: jax.Array) -> Model:
 def first_cell(model: Model) -> Cell:
     """The cell of the first layer, which stands for all: a configuration has one kind of cell."""
     layer = model.layers[0]
-    return layer.forward.cell if isinstance(layer, Bidirectional) else layer.cell
+    if isinstance(layer, Bidirectional):
+        layer = layer.forward
+    if not isinstance(layer, Layer):
+        raise InputError(f"the first layer is a {type(layer).__name__}, which has no cell.")
+    return layer.cell
 
 
 def _cell(config: Config, input_size: int, key: jax.Array) -> Cell:

@@ -75,7 +75,7 @@ class Config:
     horizon: int = 1
     """Rows ahead to forecast (.csv)."""
     mask_missing: bool = False
-    """Hold the state where values are missing instead of refusing the file (.csv)."""
+    """Hold the state where values are missing instead of refusing the file (.csv, .ts)."""
     out: Path | None = None
     """Run folder to create; runs/TASK-CELL-N by default."""
 

@@ -24,7 +24,7 @@ def plot_curves(
     # The object-oriented interface: pyplot would keep the figure and choose a back-end globally.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -38,6 +38,9 @@ def plot_curves(
         left.plot(epochs, [row[column] for row in rows], label=label, color=colour, marker=marker)
     if all(row["train_loss"] > 0 and row["validation_loss"] > 0 for row in rows):
         left.set_yscale("log")
+        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        left.yaxis.set_minor_formatter(NullFormatter())
     left.set_ylabel("loss")
     left.legend(frameon=False)
 

@@ -19,7 +19,7 @@ from ..tasks import Dataset, Task
 from ._config import Config
 from ._loss import Batch, Sums, batches, outputs, sums
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "epoch",
     "step",
     "train_loss",
@@ -89,7 +89,7 @@ class Trainer:
         average = weights if config.average else None
         self.arrays = _copy(Arrays(weights, self.optimiser.init(weights), average, weights))
         self.position = Position()
-        self._step = partial(jax.jit, donate_argnums=(0, 1, 2))(self._one_step)
+        self._step = jax.jit(self._one_step, donate_argnums=(0, 1, 2))
         self._sums = jax.jit(self._evaluate_batch)
 
     def restore(self, arrays: Arrays, position: Position) -> None:
@@ -144,10 +144,10 @@ class Trainer:
         started = time.perf_counter()
         for batch in batches(data, order, self.batch_size, first=position.batch):
             weights, optimiser, average, best = self.arrays
-            *updated, total, norm = self._step(
+            weights, optimiser, average, total, norm = self._step(
                 weights, optimiser, average, batch, np.uint32(seed), np.int32(position.step)
             )
-            self.arrays = Arrays(*updated, best)
+            self.arrays = Arrays(weights, optimiser, average, best)
             total, norm = jax.device_get((total, norm))
             self._count(Sums(*(float(value) for value in total)), float(norm))
             observer.step(position, int(batch.weight.sum()))
@@ -197,7 +197,7 @@ class Trainer:
             "train_loss": position.loss / max(position.weight, 1.0),
             "validation_loss": loss,
             "validation_metric": metric,
-            "learning_rate": float(self.schedule(position.step - 1)),
+            "learning_rate": float(np.asarray(self.schedule(position.step - 1))),
             "gradient_norm": position.norm / position.batch,
         }
         if self._improves(row):

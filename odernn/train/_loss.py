@@ -54,7 +54,9 @@ def batches(data: Dataset, order: np.ndarray, size: int, first: int = 0) -> Iter
         )
 
 
-def outputs(model: Model, batch: Batch, key: jax.Array | None = None) -> Float[Array, "batch ..."]:
+def outputs(
+    model: Model, batch: Batch, key: jax.Array | None = None
+) -> Float[Array, "batch *output"]:
     """The model's outputs for a batch; with a key, dropout is on.
 
     Numbers take the precision of the model, so that one data set serves float32 and float64;
@@ -73,7 +75,7 @@ def outputs(model: Model, batch: Batch, key: jax.Array | None = None) -> Float[A
 
 
 def sums(
-    predicted: Float[Array, "batch ..."], batch: Batch, task: Task, smoothing: float = 0.0
+    predicted: Float[Array, "batch *output"], batch: Batch, task: Task, smoothing: float = 0.0
 ) -> Sums:
     """Loss and metric of outputs, summed over what counts.
 

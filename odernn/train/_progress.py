@@ -1,5 +1,6 @@
 """What a run shows while it trains."""
 
+import math
 import time
 
 import jax
@@ -21,23 +22,34 @@ _LINES = 10  # about so many lines in all where no bar can be drawn
 class Display(Observer):
     """A live bar on a terminal; elsewhere a line every tenth of the epochs."""
 
-    def __init__(self, console: Console, config: Config, metric: str, steps_per_epoch: int):
+    def __init__(
+        self,
+        console: Console,
+        config: Config,
+        metric: str,
+        steps_per_epoch: int,
+        position: Position,
+    ):
         self._console, self._metric = console, metric
         self._epochs, self._steps = config.epochs, steps_per_epoch
         self._sequences, self._since = 0, None
         self._loss = self._value = float("nan")
+        if position.rows:
+            self._loss = position.rows[-1]["train_loss"]
+            self._value = position.rows[-1]["validation_metric"]
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             TextColumn("loss {task.fields[loss]}  " + metric + " {task.fields[value]}"),
-            TextColumn("{task.fields[rate]} sequences/s"),
+            TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             disable=not console.is_terminal,
         )
         self._bar = self._progress.add_task(
-            "", total=self._epochs * steps_per_epoch, epoch="", loss="-", value="-", rate="-"
+            "", total=self._epochs * steps_per_epoch, epoch="", loss="", value="", rate=""
         )
+        self._draw(position)
 
     def __enter__(self) -> "Display":
         self._progress.start()
@@ -66,7 +78,7 @@ class Display(Observer):
             self._console.print(
                 f"epoch {position.epoch}/{self._epochs}  loss {row['train_loss']:.4g}  validation "
                 f"loss {row['validation_loss']:.4g}  {self._metric} {self._value:.4g}  "
-                f"{self._rate()} sequences/s",
+                f"{self._rate()}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -77,14 +89,21 @@ class Display(Observer):
             self._bar,
             completed=position.epoch * self._steps + position.batch,
             epoch=f"{epoch}/{self._epochs}",
-            loss=f"{self._loss:.4g}",
-            value="-" if self._value != self._value else f"{self._value:.4g}",
+            loss=_shown(self._loss),
+            value=_shown(self._value),
             rate=self._rate(),
         )
 
     def _rate(self) -> str:
-        seconds = time.perf_counter() - self._since if self._since is not None else 0.0
-        return f"{self._sequences / seconds:,.0f}" if seconds and self._sequences else "-"
+        """The speed since the first step, in words."""
+        if self._since is None:
+            return "compiling"
+        seconds = time.perf_counter() - self._since
+        return f"{self._sequences / seconds:,.0f} sequences/s" if self._sequences else ""
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}"
 
 
 def show_start(console: Console, config: Config, task: Task, model: Model, folder: str) -> None:
@@ -105,6 +124,8 @@ def show_start(console: Console, config: Config, task: Task, model: Model, folde
 def show_end(console: Console, rows: dict[str, str]) -> None:
     """Print the table that ends a run."""
     table = Table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a path that is cut short is of no use
     for name, text in rows.items():
         table.add_row(name, text)
     console.print(table)

@@ -96,8 +96,8 @@ def fit(
 
     with _interruptible() as stop:
         try:
-            display = Display(console, config, task.metric, trainer.steps_per_epoch)
-            with display:
+            steps, position = trainer.steps_per_epoch, trainer.position
+            with Display(console, config, task.metric, steps, position) as display:
                 trainer.run(keep, display, stop)
         except Interrupted:
             raise Interrupted(
@@ -128,8 +128,8 @@ def get_task(config: Config) -> Task:
 
 def _config_to_use(config: Config | None, folder: Path | None) -> Config:
     """The given configuration, or the one of the run to continue."""
-    if config is not None and Path(config.task).is_file():
-        # The run folder must stay usable from wherever it is opened.
+    if config is not None and Path(config.task).suffix.lower() in (".csv", ".ts"):
+        # The run must find its data from wherever it is resumed or repeated.
         config = dataclasses.replace(config, task=str(Path(config.task).absolute()))
     if folder is None:
         if config is None:
@@ -278,18 +278,17 @@ def describe_task(config: Config, task: Task) -> dict[str, Any]:
 
 def _summary(result: RunResult, task: Task) -> dict[str, str]:
     best = result.rows[result.best_epoch - 1]
-    rows = {
-        f"test {task.metric}": f"{result.test_metric:.4g}",
+    rows = {f"test {task.metric}": f"{result.test_metric:.4g}"}
+    if task.baseline is not None:
+        value, name = task.baseline
+        rows[f"for comparison, {name}"] = f"{value:.4g}"
+    return rows | {
         f"validation {task.metric}": f"{best['validation_metric']:.4g}",
         "best epoch": f"{result.best_epoch} of {len(result.rows)}",
         "parameters": f"{result.parameters:,}",
         "time": f"{result.seconds:.1f} s",
         "run folder": str(result.folder),
     }
-    if task.baseline is not None:
-        value, name = task.baseline
-        rows[f"{name} (for comparison)"] = f"{value:.4g}"
-    return rows
 
 
 def _versions() -> dict[str, str]:

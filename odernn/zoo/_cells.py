@@ -63,7 +63,7 @@ def coRNN(
     *,
     gamma: float = 1.0,
     epsilon: float = 1.0,
-    dt: Step = 0.1,
+    dt: Step = 0.2,
     key: PRNGKeyArray,
 ) -> Cell:
     """Coupled oscillators: Oscillator, Gauss-Seidel (IMEX) Euler, velocity first.
