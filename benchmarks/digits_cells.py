@@ -57,18 +57,27 @@ def main() -> None:
             }
             best = max(RATES, key=lambda rate: validation[rate])
             test = [r["test_metric"] for r in results[best]]
-            rows.append([
-                task,
-                cell,
-                f"{results[best][0]['parameters']:,}",
-                f"{best:g}",
-                f"{validation[best]:.3f}",
-                f"{np.mean(test):.3f} ({min(test):.3f})",
-                f"{np.mean([r['seconds'] for r in results[best]]):.0f}",
-            ])
+            rows.append(
+                [
+                    task,
+                    cell,
+                    f"{results[best][0]['parameters']:,}",
+                    f"{best:g}",
+                    f"{validation[best]:.3f}",
+                    f"{np.mean(test):.3f} ({min(test):.3f})",
+                    f"{np.mean([r['seconds'] for r in results[best]]):.0f}",
+                ]
+            )
             print(*rows[-1], sep="\t", flush=True)
-    header = ["task", "cell", "parameters", "learning rate", "validation accuracy",
-              "test accuracy, mean (min)", "s a run"]
+    header = [
+        "task",
+        "cell",
+        "parameters",
+        "learning rate",
+        "validation accuracy",
+        "test accuracy, mean (min)",
+        "s a run",
+    ]
     recipe = f"{options.seeds} seeds, {options.epochs} epochs, 64 units; rates {RATES}."
     store("digits_cells", f"{describe('jax', 'odernn')}\n{recipe}\n\n{table(header, rows)}")
 

@@ -76,6 +76,7 @@ class TorchCoRNN(torch.nn.Module):
         self.linear = torch.nn.Linear(INPUTS + 2 * HIDDEN, HIDDEN)
 
     def forward(self, xs):
+        """All hidden states, time first."""
         h = xs.new_zeros(xs.shape[1], HIDDEN)
         v, out = h, []
         for x in xs:
@@ -132,15 +133,22 @@ def main() -> None:
     rows = []
     for name, (_, memory) in runs.items():
         taken = np.array(seconds[name])
-        rows.append([
-            name,
-            f"{1e3 * np.median(taken):.0f} ({1e3 * taken.min():.0f})",
-            f"{np.median(lstm / taken):.2f}",
-            f"{np.median(loop / taken):.2f}",
-            "" if memory is None else f"{memory / 2**20:.0f}",
-        ])
-    header = ["forward + backward", "ms, median (min)", "times torch.nn.LSTM's speed",
-              "times the coRNN loop's speed", "memory, MiB"]
+        rows.append(
+            [
+                name,
+                f"{1e3 * np.median(taken):.0f} ({1e3 * taken.min():.0f})",
+                f"{np.median(lstm / taken):.2f}",
+                f"{np.median(loop / taken):.2f}",
+                "" if memory is None else f"{memory / 2**20:.0f}",
+            ]
+        )
+    header = [
+        "forward + backward",
+        "ms, median (min)",
+        "times torch.nn.LSTM's speed",
+        "times the coRNN loop's speed",
+        "memory, MiB",
+    ]
     store("speed", f"{describe('jax', 'torch', 'odernn')}\n\n{table(header, rows)}")
 
 

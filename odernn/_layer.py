@@ -1,11 +1,13 @@
 """Layers: a cell repeated over a sequence."""
 
+import abc
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ._cell import Cell
 from ._results import InputError
@@ -44,6 +46,12 @@ class AbstractLayer(eqx.Module):
 
     input_size: eqx.AbstractVar[int]
     hidden_size: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def __call__(
+        self, xs: Inexact[Array, "time input"], *, initial_state: Any = None, **options: Any
+    ) -> tuple[Inexact[Array, "time hidden"], PyTree]:
+        """Return the outputs at all times and the state after the last step."""
 
 
 class Layer(AbstractLayer):
@@ -122,7 +130,7 @@ class Layer(AbstractLayer):
         y0 = self._start(initial_state)
         # The inputs follow the parameters' precision.
         xs = xs.astype(jnp.result_type(self.cell.field.dtype))
-        valid = _valid(mask, length, count)
+        valid = valid_steps(mask, length, count)
         if valid is not None:
             # What stands in a masked step (NaN, say) must not reach the gradient either.
             xs = jnp.where(valid[:, None], xs, jnp.zeros_like(xs))
@@ -225,8 +233,8 @@ def _check_state(cell: Cell, state: State) -> State:
     return jax.tree.map(lambda a, w: jnp.asarray(a, w.dtype), state, wanted)
 
 
-def _valid(mask: Any, length: Any, count: int) -> Bool[Array, " time"] | None:
-    """Combine mask and length."""
+def valid_steps(mask: Any, length: Any, count: int) -> Bool[Array, " time"] | None:
+    """Return which steps count, of a mask and a length; None if all do."""
     if mask is not None:
         mask = jnp.asarray(mask)
         if mask.shape != (count,) or mask.dtype != jnp.bool_:
@@ -244,7 +252,7 @@ def _valid(mask: Any, length: Any, count: int) -> Bool[Array, " time"] | None:
     wrong = (length < 1) | (length > count)
     message = f"length must be between 1 and the number of steps, {count}"
     length = _require(length, wrong, message)
-    within = jnp.arange(count) < length
+    within = jnp.arange(count, dtype=length.dtype) < length
     return within if mask is None else mask & within
 
 
@@ -269,7 +277,7 @@ def _check_times(times: Any, count: int, valid: Array | None) -> Array:
 
 def _require(value: Array, wrong: Array, message: str) -> Array:
     """Refuse a value known only at run time: at once where it is known, else when it is."""
-    if isinstance(wrong, jax.core.Tracer):
+    if isinstance(wrong, Tracer):
         return eqx.error_if(value, wrong, message)
     if bool(wrong):
         raise InputError(f"{message}; got {np.asarray(value)}.")

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._layer import AbstractLayer
+from ._layer import AbstractLayer, valid_steps
 from ._readout import AbstractReadout
 from ._results import InputError
 from ._typing import Array, Float, Inexact, PRNGKeyArray
@@ -79,21 +79,14 @@ class Model(eqx.Module):
     ) -> Float[Array, "*time output"]:
         """Return the outputs for one sequence."""
         keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
-        hs = xs
+        hs = jnp.asarray(xs)
+        valid = valid_steps(mask, length, hs.shape[0]) if hs.ndim else None
         for layer, dropout_key in zip(self.layers, keys, strict=True):
-            hs, _ = layer(hs, times=times, mask=mask, length=length)
+            hs, _ = layer(hs, times=times, mask=valid)
             if dropout_key is not None and self.dropout:
                 keep = jax.random.bernoulli(dropout_key, 1 - self.dropout, hs.shape[1:])
                 hs = jnp.where(keep, hs / (1 - self.dropout), jnp.zeros_like(hs))
-        return self.readout(hs, _counting(mask, length, hs.shape[0]))
-
-
-def _counting(mask: Any, length: Any, count: int) -> Array | None:
-    within = None if length is None else jnp.arange(count) < length
-    if mask is None:
-        return within
-    mask = jnp.asarray(mask)
-    return mask if within is None else mask & within
+        return self.readout(hs, valid)
 
 
 def parameter_count(model: Any) -> int:

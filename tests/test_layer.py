@@ -72,7 +72,7 @@ def test_missing_values_under_a_mask_reach_no_gradient(key, rng, unroll):
     xs = np.where(np.arange(8)[:, None] % 3 == 1, np.nan, rng.normal(size=(8, 3)))
     mask = np.isfinite(xs).all(axis=1)
     layer = odernn.Layer(cases.CELLS["lem"](key), unroll)
-    gradient = eqx.filter_grad(lambda l: jnp.sum(l(xs, mask=mask)[0]))(layer)
+    gradient = eqx.filter_grad(lambda part: jnp.sum(part(xs, mask=mask)[0]))(layer)
     assert all(np.isfinite(a).all() for a in jax.tree.leaves(eqx.filter(gradient, eqx.is_array)))
 
 

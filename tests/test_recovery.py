@@ -1,4 +1,4 @@
-"""Known networks are exact special cases: PyTorch's layers, with their weights, values and gradients."""
+"""Known networks are exact special cases: PyTorch's layers with their weights, for one."""
 
 import equinox as eqx
 import jax

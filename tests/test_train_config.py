@@ -56,7 +56,8 @@ def test_toml_and_back(tmp_path):
 
 
 def test_toml_has_every_value_but_the_folder():
-    stored = tomllib.loads(Config(task="digits", out=Path("somewhere")).to_toml())
+    config = Config(task="digits", out=Path("somewhere")).settled(one_label=True)
+    stored = tomllib.loads(config.to_toml())
     names = {field.name for field in dataclasses.fields(Config)}
     assert names - stored.keys() == {"out", "method", "dt", "length", "train_size", "target"}
 
@@ -102,3 +103,13 @@ def test_missing_and_binary_files_are_refused(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not valid TOML"):
         Config.from_toml(tmp_path / "binary.toml")
+
+
+def test_what_is_left_open_is_settled_for_the_task():
+    left = Config(task="digits", cell="coRNN", dropout=0.5)
+    one, none = left.settled(one_label=True), left.settled(one_label=False)
+    assert (one.learning_rate, one.weight_decay, one.average) == (0.02, 0.1, 0.98)
+    assert (none.learning_rate, none.weight_decay, none.average) == (0.02, 0.0, 0.0)
+    assert one.dropout == none.dropout == 0.5  # what is given stays
+    assert Config(task="adding", cell="lstm").settled(one_label=False).learning_rate == 0.005
+    assert one.settled(one_label=False) == one

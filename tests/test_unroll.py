@@ -105,7 +105,7 @@ def test_adjoint_under_vmap_and_per_example(name, key, rng):
         return sum(jax.tree.leaves(jax.vmap(lambda x: _loss(_run, layer, x))(batch).sum()))
 
     def each(layer):
-        return jax.vmap(lambda x: eqx.filter_grad(lambda l: _loss(_run, l, x))(layer))(batch)
+        return jax.vmap(lambda x: eqx.filter_grad(lambda part: _loss(_run, part, x))(layer))(batch)
 
     for run in (eqx.filter_grad(total), each):
         got, wanted = eqx.filter_jit(run)(fast), eqx.filter_jit(run)(slow)

@@ -1,5 +1,7 @@
 """Explicit Runge-Kutta methods: one stepper over validated tableaux."""
 
+import abc
+
 import equinox as eqx
 
 from .._field import AbstractField
@@ -12,7 +14,10 @@ from ._base import AbstractMethod, add_scaled
 class AbstractRungeKutta(AbstractMethod):
     """The step that all explicit Runge-Kutta methods share; subclasses bring a ``tableau``."""
 
-    tableau: eqx.AbstractVar[ButcherTableau]
+    @property
+    @abc.abstractmethod
+    def tableau(self) -> ButcherTableau:
+        """The coefficients."""
 
     @property
     def stages(self) -> int:

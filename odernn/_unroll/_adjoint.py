@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from .._results import InputError
@@ -345,7 +346,7 @@ def _heads(program: Jaxpr, constants: list) -> tuple[dict, list[int]]:
     index = {
         v: i
         for i, (v, value) in enumerate(zip(program.invars, constants, strict=False))
-        if isinstance(value, jax.core.Tracer) and _is_inexact(value)
+        if isinstance(value, Tracer) and _is_inexact(value)
     }
     heads: dict[int, tuple[int, int, Any]] = {}
     shared: set[int] = set()

@@ -129,7 +129,7 @@ class _Folding:
             return evaluate(eqn, [(bases if lin else coefficients)[i] for lin, i in operands])
 
         first = self.emit(instruction, len(eqn.outvars))
-        return [_Sum({first + i: None}, v.aval.shape) for i, v in enumerate(eqn.outvars)]
+        return [_Sum({first + i: None}, _result(eqn, i).shape) for i in range(len(eqn.outvars))]
 
     def share(self, value: _Linear) -> _Linear:
         if isinstance(value, _Pieces):
@@ -167,6 +167,11 @@ def _is_linear(value: Any) -> bool:
     return isinstance(value, _Sum | _Pieces)
 
 
+def _result(eqn: JaxprEqn, i: int = 0) -> Any:
+    """Shape and dtype of a result."""
+    return eqn.outvars[i].aval
+
+
 def _uses(jaxpr: Jaxpr) -> dict:
     uses: dict = {}
     for var in [v for eqn in jaxpr.eqns for v in eqn.invars] + list(jaxpr.outvars):
@@ -196,28 +201,29 @@ def _add(a: _Linear, b: _Linear) -> _Linear | None:
                 c = (1.0 if terms[base] is None else terms[base]) + (1.0 if c is None else c)
             terms[base] = c
         return _Sum(terms, a.shape)
-    if isinstance(a, _Pieces) and isinstance(b, _Pieces) and a.axis == b.axis:
-        if [p.shape for p in a.parts] == [p.shape for p in b.parts]:
-            parts = [_add(p, q) for p, q in zip(a.parts, b.parts, strict=True)]
-            if all(p is not None for p in parts):
-                return _Pieces(tuple(p for p in parts if p is not None), a.axis, a.shape)
-    return None
+    if not (isinstance(a, _Pieces) and isinstance(b, _Pieces) and a.axis == b.axis):
+        return None
+    if [p.shape for p in a.parts] != [p.shape for p in b.parts]:
+        return None
+    parts = [_add(p, q) for p, q in zip(a.parts, b.parts, strict=True)]
+    known = tuple(p for p in parts if p is not None)
+    return _Pieces(known, a.axis, a.shape) if len(known) == len(parts) else None
 
 
 def _mul_rule(eqn: JaxprEqn, values: list) -> _Linear | None:
     value, factor = values if _is_linear(values[0]) else values[::-1]
-    fits = not _is_linear(factor) and value.shape == eqn.outvars[0].aval.shape
+    fits = not _is_linear(factor) and value.shape == _result(eqn).shape
     return _scale(value, factor) if fits else None
 
 
 def _div_rule(eqn: JaxprEqn, values: list) -> _Linear | None:
     value, divisor = values
-    fits = not _is_linear(divisor) and value.shape == eqn.outvars[0].aval.shape
+    fits = not _is_linear(divisor) and value.shape == _result(eqn).shape
     return _scale(value, 1 / divisor) if fits else None
 
 
 def _neg_rule(eqn: JaxprEqn, values: list) -> _Linear:
-    return _scale(values[0], np.array(-1, eqn.outvars[0].aval.dtype))
+    return _scale(values[0], np.array(-1, _result(eqn).dtype))
 
 
 def _add_rule(eqn: JaxprEqn, values: list) -> _Linear | None:
@@ -235,7 +241,7 @@ def _sub_rule(eqn: JaxprEqn, values: list) -> _Linear | None:
 def _select_rule(eqn: JaxprEqn, values: list) -> _Linear | None:
     """``where(p, a, b)`` is ``p.a + (1-p).b``; an operand that is not linear is zero."""
     which, *cases = values
-    shape, dtype = eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype
+    shape, dtype = _result(eqn).shape, _result(eqn).dtype
     if len(cases) != 2 or np.shape(which) not in ((), shape) or which.dtype != np.bool_:
         return None
     chosen = [jnp.asarray(~which, dtype), jnp.asarray(which, dtype)]
@@ -246,7 +252,7 @@ def _select_rule(eqn: JaxprEqn, values: list) -> _Linear | None:
 def _concatenate_rule(eqn: JaxprEqn, values: list) -> _Linear | None:
     if not all(map(_is_linear, values)):
         return None
-    return _Pieces(tuple(values), eqn.params["dimension"], eqn.outvars[0].aval.shape)
+    return _Pieces(tuple(values), eqn.params["dimension"], _result(eqn).shape)
 
 
 _RULES: dict[str, Callable[[JaxprEqn, list], _Linear | None]] = {

@@ -61,9 +61,9 @@ class Gated(AbstractField):
 class LSTM(AbstractPartitionedField):
     """Long short-term memory: ``c' = -(1 - f).c + i.g``, then ``h' = -h + o.tanh(c)``.
 
-    ``i, f, o = sigma(V x + b + W h)``, ``g = tanh(V_g x + b_g + W_g h)``. State blocks ``h``, ``c``;
-    a sequential method updates c first, with the gates frozen at the start of the step. Order 2,
-    depth 1. Gauss-Seidel Euler with dt = 1 gives the LSTM as PyTorch has it.
+    ``i, f, o = sigma(V x + b + W h)``, ``g = tanh(V_g x + b_g + W_g h)``. State blocks ``h``,
+    ``c``; a sequential method updates c first, with the gates frozen at the start of the step.
+    Order 2, depth 1. Gauss-Seidel Euler with dt = 1 gives the LSTM as PyTorch has it.
 
     **Arguments**: ``input_size``, ``hidden_size``; ``key``. **Parameters**, packed in the order
     i, f, g, o: ``weight`` (hidden, 4 hidden), ``input_weight`` (input, 4 hidden), ``bias``

@@ -13,13 +13,13 @@ from ._initial import check_sizes, uniform
 
 
 class Oscillator(AbstractPartitionedField):
-    """Coupled, damped, driven oscillators: ``h'' = tanh(W h + Wv h' + V x + b) - gamma h - eps h'``.
+    """Coupled, damped, driven oscillators: ``h'' = tanh(W h + U h' + V x + b) - gamma h - eps h'``.
 
     State blocks ``h`` and ``v = h'``; a sequential method updates the velocity first. Order 2,
     depth 1. With Gauss-Seidel (IMEX) Euler it is the coRNN.
 
     **Arguments**: ``input_size``, ``hidden_size``; ``gamma``, squared frequency, and ``epsilon``,
-    damping, both fixed; ``key``. **Parameters**: ``weight`` W and ``velocity_weight`` Wv (hidden,
+    damping, both fixed; ``key``. **Parameters**: ``weight`` W and ``velocity_weight`` U (hidden,
     hidden), ``input_weight`` (input, hidden), ``bias`` (hidden,), all from U(-k, k) with
     k = 1/sqrt(input + 2 hidden), as in the authors' code.
 

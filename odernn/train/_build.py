@@ -34,7 +34,9 @@ def build_model(config: Config, task: Task, key: jax.Array) -> Model:
             back = Layer(_cell(config, size, keys[2 * index + 1]), reverse=True)
             layer = Bidirectional(layer, back)
         layers.append(layer)
-    return Model(layers, readout(width, task.output_size, key=keys[-1]), dropout=config.dropout)
+    return Model(
+        layers, readout(width, task.output_size, key=keys[-1]), dropout=config.dropout or 0.0
+    )
 
 
 def first_cell(model: Model) -> Cell:

@@ -17,6 +17,10 @@ FORMAT = 1
 """Version of the run folder's files; raised when an older reader would misread them."""
 
 
+_RATES = {"cornn": 0.02}
+"""Learning rates of the cells that want another than the usual one."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """What to train and how; every field is a flag (`hidden_size` is `--hidden-size`).
@@ -28,7 +32,7 @@ class Config:
 
     task: str = ""
     """Task to learn: a name from `odernn list`, a .ts file or a .csv file."""
-    cell: str = "lem"
+    cell: str = "cornn"
     """Cell: a name from `odernn list`."""
     hidden_size: int = 64
     """Units per layer."""
@@ -46,22 +50,22 @@ class Config:
     """Read the last state, the mean over time or each step; auto: each if targets are per step."""
     epochs: int = 40
     """Passes over the training part."""
-    batch_size: int = 64
+    batch_size: int = 32
     """Sequences per gradient step."""
-    learning_rate: float = 0.005
-    """Peak learning rate (AdamW, short linear warm-up, then cosine decay to zero)."""
-    warmup: float = 0.05
+    learning_rate: float | None = None
+    """Peak learning rate (AdamW, linear warm-up, cosine decay to zero); by default the cell's."""
+    warmup: float = 0.1
     """Fraction of all steps spent raising the learning rate."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay of matrices (not of biases or step sizes)."""
+    weight_decay: float | None = None
+    """Decoupled weight decay of matrices; by default 0.1 if a sequence has one label, else 0."""
     gradient_clip: float = 1.0
     """Largest global norm of a gradient; 0 turns clipping off."""
-    dropout: float = 0.0
-    """Probability of dropping a unit between layers during training."""
-    label_smoothing: float = 0.0
-    """Share of a class target spread over all classes during training."""
-    average: float = 0.0
-    """Decay of a moving average of the weights, used for validation and saved; 0 turns it off."""
+    dropout: float | None = None
+    """Share of units dropped behind each layer; by default 0.2 if a sequence has one label."""
+    label_smoothing: float | None = None
+    """Share of a target spread over all classes; by default 0.1 if a sequence has one label."""
+    average: float | None = None
+    """Decay of the weights' moving average, which is saved; by default 0.98 or 0, as above."""
     patience: int = 0
     """Epochs without a better validation metric before stopping; 0 never stops early."""
     seed: int = 0
@@ -99,14 +103,31 @@ class Config:
                 raise InputError(f"{_flag(name)} is {value}, it must be positive and finite.")
         for name in ("weight_decay", "gradient_clip"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
+            if value is not None and not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{_flag(name)} is {value}, it must be 0 or more, and finite.")
         for name in ("warmup", "dropout", "label_smoothing", "average"):
             value = getattr(self, name)
-            if not 0 <= value < 1:
+            if value is not None and not 0 <= value < 1:
                 raise InputError(f"{_flag(name)} is {value}, it must be at least 0 and below 1.")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed is {self.seed}, it must be from 0 to {2**32 - 1}.")
+
+    def settled(self, *, one_label: bool) -> "Config":
+        """The configuration with numbers in place of what it leaves open.
+
+        `one_label` says that a sequence has one class label: such data sets are small and call for
+        regularisation; series and generated tasks do not. The numbers are those with which
+        `benchmarks/digits_cells.py` compares the cells.
+        """
+        usual = {
+            "learning_rate": _RATES.get(self.cell.lower(), 0.005),
+            "weight_decay": 0.1 if one_label else 0.0,
+            "dropout": 0.2 if one_label else 0.0,
+            "label_smoothing": 0.1 if one_label else 0.0,
+            "average": 0.98 if one_label else 0.0,
+        }
+        left_open = {k: v for k, v in usual.items() if getattr(self, k) is None}
+        return dataclasses.replace(self, **left_open)
 
     def to_toml(self) -> str:
         """The configuration as TOML text; values that are None are left out, as is `out`.

@@ -225,7 +225,7 @@ class Trainer:
 
     def _one_step(self, weights, optimiser, average, batch: Batch, seed, step):
         key = jax.random.fold_in(jax.random.key(seed), step) if self.config.dropout else None
-        smoothing = self.config.label_smoothing
+        smoothing = self.config.label_smoothing or 0.0
 
         def objective(weights):
             total = sums(outputs(self.model(weights), batch, key), batch, self.task, smoothing)
@@ -237,7 +237,7 @@ class Trainer:
             updates, optimiser = self.optimiser.update(gradient, optimiser, weights)
         weights = optax.apply_updates(weights, updates)
         if average is not None:
-            average = _moving(average, weights, self.config.average, step)
+            average = _moving(average, weights, self.config.average or 0.0, step)
         return weights, optimiser, average, total, norm
 
     def _evaluate_batch(self, weights, batch: Batch) -> Sums:
@@ -263,13 +263,14 @@ def mean_loss_and_metric(
 def _schedule(config: Config, steps: int) -> optax.Schedule:
     """Linear warm-up, then a cosine to zero; even the first step has a positive rate."""
     warmup = min(round(config.warmup * steps), steps - 1)
+    assert config.learning_rate is not None, "a trainer takes a settled configuration"
     peak = config.learning_rate
     return optax.warmup_cosine_decay_schedule(peak / (warmup + 1), peak, warmup, steps)
 
 
 def _optimiser(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
     decay = partial(jax.tree.map, lambda leaf: leaf.ndim >= 2)
-    adam = optax.adamw(schedule, weight_decay=config.weight_decay, mask=decay)
+    adam = optax.adamw(schedule, weight_decay=config.weight_decay or 0.0, mask=decay)
     if not config.gradient_clip:
         return adam
     return optax.chain(optax.clip_by_global_norm(config.gradient_clip), adam)

@@ -76,6 +76,7 @@ def fit(
     config = _config_to_use(config, folder)
     config.check()
     task = get_task(config)
+    config = config.settled(one_label=task.kind == "classification" and not task.per_step)
     model = build_model(config, task, jax.random.key(config.seed))
     trainer = Trainer(config, task, model)
     if folder is None:

@@ -68,7 +68,7 @@ def coRNN(
 ) -> Cell:
     """Coupled oscillators: Oscillator, Gauss-Seidel (IMEX) Euler, velocity first.
 
-    ``v+ = v + dt (tanh(W h + Wv v + V x + b) - gamma h - eps v)``, ``h+ = h + dt v+``.
+    ``v+ = v + dt (tanh(W h + U v + V x + b) - gamma h - eps v)``, ``h+ = h + dt v+``.
     Reference: Rusch, Mishra, arXiv:2010.00951.
     """
     field = fields.Oscillator(input_size, hidden_size, gamma=gamma, epsilon=epsilon, key=key)
