@@ -2,11 +2,14 @@
 
 import abc
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 from .._typing import PyTree, State
 
@@ -39,14 +42,57 @@ def steps(inputs: PyTree) -> int:
 
 
 def read(stack: PyTree, k: Any) -> PyTree:
-    """Return entry ``k`` of a stack.
-
-    Under ``vmap`` a loop that reads by index keeps the batch axis in front of the time axis,
-    where a ``lax.scan`` over the stack would move it behind, which costs a transposed copy.
-    """
-    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, k, 0, keepdims=False), stack)
+    """Return entry ``k`` of a stack."""
+    return jax.tree.map(lambda a: _read(0)(a, k), stack)
 
 
 def write(stack: PyTree, entry: PyTree, k: Any) -> PyTree:
     """Return the stack with entry ``k`` replaced."""
-    return jax.tree.map(lambda a, e: lax.dynamic_update_index_in_dim(a, e, k, 0), stack, entry)
+    return jax.tree.map(lambda a, e: _write(0)(a, e, k), stack, entry)
+
+
+# Under `vmap` a loop that reads and writes by index keeps the batch axis in front of the time axis,
+# where a `lax.scan` over the stack would move it behind, at the cost of transposed copies. JAX's
+# own batching rules turn these two operations into gather and scatter with checks of the bounds;
+# ours stay slices. They are used outside of differentiation only: `custom_vmap` has no transpose.
+
+
+@cache
+def _read(axis: int) -> Callable:
+    """Read one entry along an axis."""
+
+    @custom_vmap
+    def read(stack, k):
+        return lax.dynamic_index_in_dim(stack, k, axis, keepdims=False)
+
+    @read.def_vmap
+    def batched(axis_size, in_batched, stack, k):
+        if in_batched[1]:
+            plain = partial(lax.dynamic_index_in_dim, axis=axis, keepdims=False)
+            return jax.vmap(plain, in_axes=[0 if b else None for b in in_batched])(stack, k), True
+        return _read(axis + 1)(stack, k), True
+
+    return read
+
+
+@cache
+def _write(axis: int) -> Callable:
+    """Replace one entry along an axis."""
+
+    @custom_vmap
+    def write(stack, entry, k):
+        return lax.dynamic_update_index_in_dim(stack, entry, k, axis)
+
+    @write.def_vmap
+    def batched(axis_size, in_batched, stack, entry, k):
+        if in_batched[2]:
+            plain = partial(lax.dynamic_update_index_in_dim, axis=axis)
+            axes = [0 if b else None for b in in_batched]
+            return jax.vmap(plain, in_axes=axes)(stack, entry, k), True
+        if not in_batched[0]:
+            stack = jnp.broadcast_to(stack, (axis_size, *stack.shape))
+        if not in_batched[1]:
+            entry = jnp.broadcast_to(entry, (axis_size, *entry.shape))
+        return _write(axis + 1)(stack, entry, k), True
+
+    return write
