@@ -17,6 +17,8 @@ from odernn.train import FORMAT, Config
         ("layers", 0, "--layers"),
         ("epochs", -1, "--epochs is -1"),
         ("batch_size", 0, "--batch-size"),
+        ("hidden_size", 10**12, "--hidden-size is 1000000000000, it must be at most 100000"),
+        ("layers", 10**6, "--layers is 1000000, it must be at most 1000"),
         ("length", 0, "--length is 0, it must be at least 1"),
         ("train_size", 0, "--train-size"),
         ("horizon", 0, "--horizon"),

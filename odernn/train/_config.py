@@ -93,6 +93,11 @@ class Config:
             raise InputError("no task given: name one (see `odernn list`), a .ts or a .csv file.")
         for name in ("hidden_size", "layers", "epochs", "batch_size", "horizon"):
             _at_least(self, name, 1)
+        for name, most in (("hidden_size", 100_000), ("layers", 1000)):
+            if getattr(self, name) > most:
+                raise InputError(
+                    f"{_flag(name)} is {getattr(self, name)}, it must be at most {most}."
+                )
         for name in ("length", "train_size"):
             if getattr(self, name) is not None:
                 _at_least(self, name, 1)

@@ -102,7 +102,8 @@ def _kept(predicted: jax.Array, batch: Batch) -> np.ndarray:
 
 def _dataset(about: dict[str, Any], inputs: Any, lengths: Any, mask: Any, times: Any) -> Dataset:
     """New sequences as the training data were: checked and scaled."""
-    inputs = np.asarray(inputs, np.float32)
+    # Scaled, and stamps made relative, in double precision: 32 bits cannot tell large ones apart.
+    inputs = np.asarray(inputs, np.float64)
     channels = about["channels"]
     if inputs.ndim != 3 or inputs.shape[2] != about["input_size"] or not inputs.shape[0]:
         raise InputError(
@@ -111,15 +112,16 @@ def _dataset(about: dict[str, Any], inputs: Any, lengths: Any, mask: Any, times:
         )
     lengths = None if lengths is None else np.asarray(lengths, np.int32)
     mask = None if mask is None else np.asarray(mask, bool)
-    times = None if times is None else np.asarray(times, np.float32)
+    times = None if times is None else np.asarray(times, np.float64)
     count = inputs.shape[0]
     no_targets = np.zeros((count, 1), np.float32)
     data = Dataset(inputs, no_targets, lengths, mask, times)
     _check_values(data)
     if about["scaling"] is not None:
-        scaled = Scaling.from_dict(about["scaling"]).apply(inputs)
-        data = Dataset(scaled, no_targets, lengths, mask, times)
-    return data
+        inputs = Scaling.from_dict(about["scaling"]).apply(inputs)
+    if times is not None:
+        times = (times - np.nanmin(times, axis=1, keepdims=True)).astype(np.float32)
+    return Dataset(np.asarray(inputs, np.float32), no_targets, lengths, mask, times)
 
 
 def _check_values(data: Dataset) -> None:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from .. import tasks
+from .._cell import TrainedStep
 from .._model import Model, parameter_count
 from .._results import InputError
 from .._storage import save
@@ -78,6 +79,7 @@ def fit(
     task = get_task(config)
     config = config.settled(one_label=task.kind == "classification" and not task.per_step)
     model = build_model(config, task, jax.random.key(config.seed))
+    config = _with_step(config, model)
     trainer = Trainer(config, task, model)
     if folder is None:
         folder = folders.create(config, task.name)
@@ -108,6 +110,13 @@ def fit(
     result = _finish(trainer, folder)
     show_end(console, _summary(result, task))
     return result
+
+
+def _with_step(config: Config, model: Model) -> Config:
+    """The configuration with the method and the step size that the cell has of its own accord."""
+    cell = first_cell(model)
+    dt = cell.dt.initial if isinstance(cell.dt, TrainedStep) else cell.dt
+    return dataclasses.replace(config, method=type(cell.method).__name__.lower(), dt=dt)
 
 
 def get_task(config: Config) -> Task:
@@ -142,7 +151,8 @@ def _config_to_use(config: Config | None, folder: Path | None) -> Config:
             f"run {folder} has finished, there is nothing to resume: look at it with `odernn "
             f"evaluate {folder}`, or repeat it with `--config {folder / folders.CONFIG}`."
         )
-    if config is not None and dataclasses.replace(config, out=None) != stored:
+    wanted = {} if config is None else dataclasses.asdict(dataclasses.replace(config, out=None))
+    if any(v is not None and v != getattr(stored, k) for k, v in wanted.items()):
         raise InputError(
             f"a resumed run keeps its configuration, {folder / folders.CONFIG}: leave out the "
             "other options, or start a new run with --config and the changes."
