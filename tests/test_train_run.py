@@ -238,11 +238,11 @@ def test_a_run_killed_at_the_very_end_only_writes_what_is_missing(copied, finish
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     folder = tmp_path / "x"
     with pytest.raises(RunFailed) as error:
-        fit(tiny(folder, learning_rate=1e30))
+        fit(tiny(folder, learning_rate=1e200, warmup=0.0))
     text = str(error.value)
     for part in ("not finite at step", "last finite loss", "gradient norm", "--learning-rate"):
         assert part in text
-    assert "it is 1e+30" in text
+    assert "it is 1e+200" in text
     assert "\n" not in text
     assert not (folder / "result.json").exists()
 
