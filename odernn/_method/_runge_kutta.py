@@ -1,6 +1,6 @@
 """Explicit Runge-Kutta methods: one stepper over validated tableaux."""
 
-import abc
+from typing import ClassVar
 
 import equinox as eqx
 
@@ -14,10 +14,7 @@ from ._base import AbstractMethod, add_scaled
 class AbstractRungeKutta(AbstractMethod):
     """The step that all explicit Runge-Kutta methods share; subclasses bring a ``tableau``."""
 
-    @property
-    @abc.abstractmethod
-    def tableau(self) -> ButcherTableau:
-        """The coefficients."""
+    tableau: eqx.AbstractVar[ButcherTableau]
 
     @property
     def stages(self) -> int:
@@ -81,9 +78,7 @@ class Euler(AbstractRungeKutta):
     Reference: Euler, *Institutionum calculi integralis* (1768).
     """
 
-    @property
-    def tableau(self) -> ButcherTableau:
-        return _EULER
+    tableau: ClassVar[ButcherTableau] = _EULER
 
 
 class Midpoint(AbstractRungeKutta):
@@ -92,9 +87,7 @@ class Midpoint(AbstractRungeKutta):
     Reference: Runge, Math. Ann. 46 (1895).
     """
 
-    @property
-    def tableau(self) -> ButcherTableau:
-        return _MIDPOINT
+    tableau: ClassVar[ButcherTableau] = _MIDPOINT
 
 
 class Heun(AbstractRungeKutta):
@@ -104,9 +97,7 @@ class Heun(AbstractRungeKutta):
     Reference: Heun, Z. Math. Phys. 45 (1900).
     """
 
-    @property
-    def tableau(self) -> ButcherTableau:
-        return _HEUN
+    tableau: ClassVar[ButcherTableau] = _HEUN
 
 
 class RK4(AbstractRungeKutta):
@@ -116,9 +107,7 @@ class RK4(AbstractRungeKutta):
     Reference: Kutta, Z. Math. Phys. 46 (1901).
     """
 
-    @property
-    def tableau(self) -> ButcherTableau:
-        return _RK4
+    tableau: ClassVar[ButcherTableau] = _RK4
 
 
 def _advance(y: State, coefficients, slopes: list[State], dt: Scalar) -> State:

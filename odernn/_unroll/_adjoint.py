@@ -253,13 +253,15 @@ def _attach(program: Program, varying: list[bool]) -> Callable:
         return states
 
     def forward(y_in, drive, shared, heads, states, coefficients):
-        counts = len(y_in), len(drive), len(shared), len(heads)
-        return states, (coefficients, counts)
+        return states, (coefficients, (y_in, drive, shared, heads))
 
     def backward(saved, adjoints):
-        coefficients, counts = saved
+        coefficients, arguments = saved
+        # The coefficients are cut off from differentiation, so a second derivative would be wrong
+        # without a word: what they were made of must not be differentiated again.
+        eqxi.nondifferentiable(arguments, msg=_SECOND_ORDER)
         size = adjoints[0].shape[0]
-        y, rest = counts[0], counts[1:]
+        y, *rest = map(len, arguments)
 
         def body(carry, k):
             adjoint, buffers = carry
@@ -272,8 +274,7 @@ def _attach(program: Program, varying: list[bool]) -> Callable:
         (first, totals), _ = lax.scan(body, (start, buffers), jnp.arange(size), reverse=True)
         axes = [0 if v else None for v in varying]
         results = jax.vmap(program, in_axes=(axes, 0))(coefficients, totals)[y:]
-        results = eqxi.nondifferentiable([first, *results], msg=_SECOND_ORDER)
-        first, results = results[0], results[1:]
+        first, results = eqxi.nondifferentiable((first, results), msg=_SECOND_ORDER)
         groups = []
         for count in rest:
             groups.append(results[:count])
