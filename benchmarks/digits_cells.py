@@ -36,8 +36,8 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=list(zoo.CELLS))
     parser.add_argument("--runs", type=Path, default=Path("runs/digits-cells"))
     options = parser.parse_args()
-    rows = []
     for task in options.tasks:
+        rows = []
         for cell in options.cells:
             results = {}
             for rate in RATES:
@@ -69,17 +69,17 @@ def main() -> None:
                 ]
             )
             print(*rows[-1], sep="\t", flush=True)
-    header = [
-        "task",
-        "cell",
-        "parameters",
-        "learning rate",
-        "validation accuracy",
-        "test accuracy, mean (min)",
-        "s a run",
-    ]
-    recipe = f"{options.seeds} seeds, {options.epochs} epochs, 64 units; rates {RATES}."
-    store("digits_cells", f"{describe('jax', 'odernn')}\n{recipe}\n\n{table(header, rows)}")
+        header = [
+            "task",
+            "cell",
+            "parameters",
+            "learning rate",
+            "validation accuracy",
+            "test accuracy, mean (min)",
+            "s a run",
+        ]
+        recipe = f"seeds: {options.seeds}; {options.epochs} epochs, 64 units; rates {RATES}."
+        store(f"{task}_cells", f"{describe('jax', 'odernn')}\n{recipe}\n\n{table(header, rows)}")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def test_what_is_left_open_is_settled_for_the_task():
     left = Config(task="digits", cell="coRNN", dropout=0.5)
     one, none = left.settled(one_label=True), left.settled(one_label=False)
     assert (one.learning_rate, one.weight_decay, one.average) == (0.02, 0.1, 0.98)
-    assert (none.learning_rate, none.weight_decay, none.average) == (0.02, 0.0, 0.0)
+    assert (none.learning_rate, none.weight_decay, none.average) == (0.005, 0.0, 0.0)
     assert one.dropout == none.dropout == 0.5  # what is given stays
     assert Config(task="adding", cell="lstm").settled(one_label=False).learning_rate == 0.005
     assert one.settled(one_label=False) == one
