@@ -65,7 +65,6 @@ def main() -> None:
                     f"{best:g}",
                     f"{validation[best]:.3f}",
                     f"{np.mean(test):.3f} ({min(test):.3f})",
-                    f"{np.mean([r['seconds'] for r in results[best]]):.0f}",
                 ]
             )
             print(*rows[-1], sep="\t", flush=True)
@@ -76,7 +75,6 @@ def main() -> None:
             "learning rate",
             "validation accuracy",
             "test accuracy, mean (min)",
-            "s a run",
         ]
         recipe = f"seeds: {options.seeds}; {options.epochs} epochs, 64 units; rates {RATES}."
         store(f"{task}_cells", f"{describe('jax', 'odernn')}\n{recipe}\n\n{table(header, rows)}")

@@ -1,14 +1,15 @@
 """A cell: a field, a method and a step size."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from ._field import AbstractField
-from ._method import AbstractMethod
+from ._interpolation import AbstractInterpolation, HeldInput
+from ._method import AbstractInvertible, AbstractMethod
 from ._results import InputError
 from ._typing import Array, Drive, Inexact, Scalar, State
 
@@ -40,12 +41,15 @@ class Cell(eqx.Module):
     """One step of a recurrent network: ``y_{k+1} = Phi_dt(F, y_k, x_k)``.
 
     **Arguments**: ``field``, the right-hand side F; ``method``, the integrator Phi; ``dt``, the
-    step size in input steps: a positive number, or a ``TrainedStep``. Raises ``InputError`` if
-    the method cannot integrate the field or ``dt`` is not positive and finite.
+    step size in input steps: a positive number, or a ``TrainedStep``; ``interpolation``, what
+    the field sees between two inputs: ``HeldInput()``, ``LinearInput()`` or ``CubicInput()``.
+    Raises ``InputError`` if the method cannot integrate the field or ``dt`` is not positive and
+    finite.
 
     ``cell(y, x)`` is the state after the input ``x`` of shape (input,), from the state ``y``;
-    start with ``cell.initial_state()``. ``interval`` scales the step (time since the last
-    input, in input steps).
+    start with ``cell.initial_state()``. With an interpolation of s samples, ``x`` has the shape
+    (s, input): the last inputs, the present one at the end. ``interval`` scales the step (time
+    since the last input, in input steps; with ``CubicInput()`` the last three).
 
     >>> import jax, odernn
     >>> field = odernn.fields.Leaky(input_size=3, hidden_size=8, key=jax.random.key(0))
@@ -61,17 +65,31 @@ class Cell(eqx.Module):
     field: AbstractField
     method: AbstractMethod
     dt: float | TrainedStep
+    interpolation: AbstractInterpolation
 
-    def __init__(self, field: AbstractField, method: AbstractMethod, dt: float | TrainedStep = 1.0):
+    def __init__(
+        self,
+        field: AbstractField,
+        method: AbstractMethod,
+        dt: float | TrainedStep = 1.0,
+        interpolation: AbstractInterpolation | None = None,
+    ):
         if not isinstance(field, AbstractField):
             raise InputError(f"field = {field!r}: a cell takes an AbstractField, fields.Leaky say.")
         if not isinstance(method, AbstractMethod):
             hint = " (call it: RK4(), not RK4)" if isinstance(method, type) else ""
             raise InputError(f"method = {method!r}: a cell takes a method such as RK4(){hint}.")
+        interpolation = HeldInput() if interpolation is None else interpolation
+        if not isinstance(interpolation, AbstractInterpolation):
+            raise InputError(
+                f"interpolation = {interpolation!r}: give HeldInput(), LinearInput() or "
+                "CubicInput()."
+            )
         method.check(field)
         self.field = field
         self.method = method
         self.dt = dt if isinstance(dt, TrainedStep) else _positive("dt", dt)
+        self.interpolation = interpolation
 
     @property
     def n(self) -> int:
@@ -81,7 +99,7 @@ class Cell(eqx.Module):
     @property
     def t(self) -> int:
         """Temporal memory: blocks of hidden size in the carried state."""
-        return self.field.order
+        return self.field.order * (1 + self.method.memory)
 
     @property
     def input_size(self) -> int:
@@ -94,43 +112,93 @@ class Cell(eqx.Module):
         return self.field.hidden_size
 
     def initial_state(self) -> State:
-        """Return the state before the first step: zeros."""
-        return self.field.initial_state()
+        """Return the state before the first step: zeros, and what the method carries."""
+        return self.start(self.field.initial_state())
+
+    def start(self, y: State) -> State:
+        """Return the state before the first step, of a state ``y`` of the field."""
+        return self.method.start(self.field, y)
 
     def output(self, y: State) -> Inexact[Array, " hidden"]:
         """Return what the next layer sees of the state."""
-        return self.field.output(y)
+        return self.field.output(self.method.current(y))
+
+    def drive(self, x: Inexact[Array, "*samples input"], interval: Any = None) -> Drive:
+        """Return what ``step`` takes, of the input or (with an interpolation) of the last ones."""
+        if self.interpolation.samples == 1:
+            return self.interpolation([self.field.drive(x)], None)
+        drives = jax.vmap(self.field.drive)(x)
+        each = [
+            jax.tree.map(lambda a, i=i: a[i], drives) for i in range(self.interpolation.samples)
+        ]
+        return self.interpolation(each, None if interval is None else jnp.atleast_1d(interval))
 
     def __call__(
         self,
         y: State,
-        x: Inexact[Array, " input"],
+        x: Inexact[Array, "*samples input"],
         *,
         elapsed: Scalar = 0.0,
-        interval: Scalar | None = None,
+        interval: Any = None,
     ) -> State:
         """Return the state after the input ``x``."""
-        if jnp.shape(x) != (self.input_size,):
+        samples = self.interpolation.samples
+        wanted = (self.input_size,) if samples == 1 else (samples, self.input_size)
+        if jnp.shape(x) != wanted:
             raise InputError(
-                f"x has the shape {jnp.shape(x)}: this cell takes one input of shape "
-                f"({self.input_size},); a layer takes whole sequences."
+                f"x has the shape {jnp.shape(x)}: this cell takes an input of shape {wanted} at "
+                "each step; a layer takes whole sequences."
             )
-        return self.step(y, self.field.drive(x), elapsed=elapsed, interval=interval)
+        return self.step(y, self.drive(x, interval), elapsed=elapsed, interval=interval)
 
     def step(
-        self, y: State, u: Drive, *, elapsed: Scalar = 0.0, interval: Scalar | None = None
+        self,
+        y: State,
+        u: Drive,
+        *,
+        elapsed: Scalar = 0.0,
+        interval: Any = None,
+        phase: Literal["any", "first", "later"] = "any",
     ) -> State:
-        """Return the state after a step with the drive ``u`` (of ``field.drive``).
+        """Return the state after a step with the drive ``u`` (of ``drive``).
 
         ``elapsed`` is the time before the step and ``interval`` its length, in input steps; both
-        are scaled by ``dt``. Without ``interval`` the step has the length ``dt``.
+        are scaled by ``dt``. Without ``interval`` the step has the length ``dt``. ``phase``: it is
+        known to be one of the method's first ``starting_steps`` steps, or a later one.
         """
-        dtype = jnp.finfo(jax.tree.leaves(y)[0].dtype).dtype
+        time, dt = self._clock(y, elapsed, interval)
+        method = self.method
+        take = {"any": method.step, "first": method.first_step, "later": method.later_step}[phase]
+        return take(self.field, time, y, u, dt)
+
+    def inverse(self, y: State, u: Drive, *, elapsed: Scalar = 0.0, interval: Any = None) -> State:
+        """Return the state before the step that ended in ``y``; arguments are the step's own.
+
+        Raises ``InputError`` if the step has no inverse.
+        """
+        method = self.check_inverse()
+        time, dt = self._clock(y, elapsed, interval)
+        return method.inverse(self.field, time, y, u, dt)
+
+    def check_inverse(self) -> AbstractInvertible:
+        """Return the method; raise ``InputError`` if a step of this cell has no inverse."""
+        if not isinstance(self.method, AbstractInvertible):
+            raise InputError(
+                f"a step of {type(self.method).__name__} has no inverse: take a reversible method, "
+                "StormerVerlet() or Leapfrog() say, or make an explicit Runge-Kutta method one: "
+                "AlgebraicallyReversible(RK4())."
+            )
+        self.method.check_inverse(self.field)
+        return self.method
+
+    def _clock(self, y: State, elapsed: Any, interval: Any) -> tuple[Any, Any]:
+        """The time before a step and its length, in units of the ODE."""
+        dtype = jnp.finfo(jax.tree.leaves(self.method.current(y))[0].dtype).dtype
         dt: Any = self.dt.value.astype(dtype) if isinstance(self.dt, TrainedStep) else self.dt
         time = elapsed * dt
         if interval is not None:
-            dt = dt * interval
-        return self.method.step(self.field, time, y, u, dt)
+            dt = dt * (interval if jnp.ndim(interval) == 0 else interval[-1])
+        return time, dt
 
 
 def _positive(name: str, value: Any) -> float:

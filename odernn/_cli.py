@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+from equinox import EquinoxRuntimeError
+
 from ._results import InputError, RunFailed, unknown_name
 from ._version import __version__
 
@@ -104,6 +106,9 @@ def _failure(error: Exception) -> str:
         return f"{what}{error.strerror}.{hint}"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return "out of memory: take a smaller --hidden-size, --batch-size or --length."
+    if isinstance(error, EquinoxRuntimeError):
+        # What a compiled step found wrong: equations not solved, states that drifted.
+        return str(error).strip().splitlines()[0]
     raise error
 
 
@@ -301,9 +306,8 @@ def _method_table() -> "Table":
 
     columns = ("name", "stages n", "order of accuracy", "what it is")
     table = _table("methods", *columns, right=columns[1:3])
-    for name, make in METHODS.items():
-        about = (make.__doc__ or "").splitlines()[0].replace("``", "")
-        method = make()
+    for name, method in METHODS.items():
+        about = (type(method).__doc__ or "").splitlines()[0].replace("``", "")
         table.add_row(name, str(method.stages), str(method.order), about)
     return table
 

@@ -8,7 +8,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._typing import Array, Drive, Inexact, Scalar, State
+from ._operator import AbstractOperator
+from ._typing import Array, Drive, Inexact, PyTree, Scalar, State
 
 
 class AbstractField(eqx.Module):
@@ -89,3 +90,90 @@ class AbstractPartitionedField(AbstractField):
 
     def initial_state(self) -> State:
         return {block: jnp.zeros(self.hidden_size, self.dtype) for block in self.blocks}
+
+
+class AbstractSplitField(AbstractField):
+    """A field that is a sum of named parts: ``F = F_1 + F_2 + ...``.
+
+    Splitting methods follow the flow of one part after the other, IMEX methods treat one part
+    implicitly. ``parts`` names them; ``part(name, time, y, u)`` is one of them and
+    ``part_depths`` counts its nested nonlinearities. ``flow(name, time, y, u, dt)`` is the state
+    after the time ``dt`` under that part alone, exactly, or None if that is not known; whether it
+    is known depends on the name only.
+    """
+
+    parts: eqx.AbstractClassVar[tuple[str, ...]]
+    part_depths: eqx.AbstractClassVar[Mapping[str, int]]
+
+    @abc.abstractmethod
+    def part(self, name: str, time: Scalar, y: State, u: Drive) -> State:
+        """Return one part of dy/ds."""
+
+    @abc.abstractmethod
+    def flow(self, name: str, time: Scalar, y: State, u: Drive, dt: Scalar) -> State | None:
+        """Return the exact flow of one part over the time ``dt``, or None."""
+
+
+class AbstractSemilinearField(AbstractSplitField):
+    """A field with a constant linear part: ``F = L y + N(s, y, u)``.
+
+    ``linear()`` is the operator L, made of parameters only; ``rest(time, y, u)`` is N, with
+    ``depth`` nested nonlinearities. Exponential and IMEX methods treat L exactly or implicitly.
+    """
+
+    parts: ClassVar[tuple[str, ...]] = ("linear", "rest")
+
+    @property
+    def part_depths(self) -> Mapping[str, int]:
+        """Nested nonlinearities of the two parts."""
+        return {"linear": 0, "rest": self.depth}
+
+    @abc.abstractmethod
+    def linear(self) -> AbstractOperator:
+        """Return the operator L."""
+
+    @abc.abstractmethod
+    def rest(self, time: Scalar, y: State, u: Drive) -> State:
+        """Return N, what is left of dy/ds."""
+
+    def part(self, name: str, time: Scalar, y: State, u: Drive) -> State:
+        return self.linear().apply(y) if name == "linear" else self.rest(time, y, u)
+
+    def flow(self, name: str, time: Scalar, y: State, u: Drive, dt: Scalar) -> State | None:
+        return self.linear().exponential(dt).apply(y) if name == "linear" else None
+
+
+class AbstractRelaxationField(AbstractField):
+    """A field that relaxes elementwise: ``F = b(s, y, u) - a(s, y, u).y`` with rates ``a >= 0``.
+
+    The form of gated networks and of liquid time constants; the fused (linearly implicit) Euler
+    method needs it.
+    """
+
+    @abc.abstractmethod
+    def relaxation(self, time: Scalar, y: State, u: Drive) -> tuple[State, State]:
+        """Return the rates a and the drives b."""
+
+
+class AbstractLieField(AbstractField):
+    """A field ``y' = A(s, y) y`` whose A lies in a Lie algebra: the flow stays on its group.
+
+    ``generator(time, y, u)`` is A as an element of the algebra: any pytree of arrays that may be
+    scaled and added. ``exponential(element, y)`` is ``exp(A) y``, exact to rounding, and
+    ``product(element, y)`` is ``A y``.
+    """
+
+    @abc.abstractmethod
+    def generator(self, time: Scalar, y: State, u: Drive) -> PyTree:
+        """Return A, an element of the algebra."""
+
+    @abc.abstractmethod
+    def exponential(self, element: PyTree, y: State) -> State:
+        """Return ``exp(A) y``."""
+
+    @abc.abstractmethod
+    def product(self, element: PyTree, y: State) -> State:
+        """Return ``A y``."""
+
+    def __call__(self, time: Scalar, y: State, u: Drive) -> State:
+        return self.product(self.generator(time, y, u), y)

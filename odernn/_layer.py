@@ -1,7 +1,7 @@
 """Layers: a cell repeated over a sequence."""
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ from jax.core import Tracer
 from ._cell import Cell
 from ._results import InputError
 from ._typing import Array, ArrayLike, Bool, Float, Inexact, Int, PyTree, State
-from ._unroll import AbstractUnroll, Adjoint
+from ._unroll import AbstractUnroll, Adjoint, Reversible
 
 
 class _Inputs(NamedTuple):
@@ -26,19 +26,28 @@ class _Inputs(NamedTuple):
 
 class _Step(eqx.Module):
     cell: Cell
+    phase: Literal["any", "first", "later"] = eqx.field(static=True, default="any")
 
     def __call__(self, y: State, v: _Inputs) -> State:
-        after = self.cell.step(y, v.value, elapsed=v.elapsed, interval=v.interval)
-        if v.valid is None:
-            return after
-        return jax.tree.map(lambda new, old: jnp.where(v.valid, new, old), after, y)
+        clock = {"elapsed": v.elapsed, "interval": v.interval}
+        return _where(v.valid, self.cell.step(y, v.value, **clock, phase=self.phase), y)
+
+    def inverse(self, y: State, v: _Inputs) -> State:
+        before = self.cell.inverse(y, v.value, elapsed=v.elapsed, interval=v.interval)
+        return _where(v.valid, before, y)
 
 
 class _Prepare(eqx.Module):
     cell: Cell
 
     def __call__(self, inputs: _Inputs) -> _Inputs:
-        return inputs._replace(value=jax.vmap(self.cell.field.drive)(inputs.value))
+        return inputs._replace(value=jax.vmap(self.cell.drive)(inputs.value, inputs.interval))
+
+
+def _where(valid: Any, new: State, old: State) -> State:
+    if valid is None:
+        return new
+    return jax.tree.map(lambda a, b: jnp.where(valid, a, b), new, old)
 
 
 class AbstractLayer(eqx.Module):
@@ -71,7 +80,10 @@ class Layer(AbstractLayer):
     - ``mask`` of shape (time,): where it is false the state is held and the input not read, as if
       the step were not there; ``hs`` repeats the held state.
     - ``length``: the steps from there on are padding, masked likewise.
-    - ``initial_state``: a state to start from, in place of the layer's own.
+    - ``initial_state``: a state to start from, in place of the layer's own: one that a call has
+      returned, or a state of the field.
+    - ``past``: the inputs before the first, for a cell that interpolates s samples: of shape
+      (s - 1, input), one step apart. Without it the first input stands for them.
 
     >>> import jax, jax.numpy as jnp, odernn
     >>> layer = odernn.Layer(odernn.zoo.GRU(3, 8, key=jax.random.key(0)))
@@ -100,6 +112,8 @@ class Layer(AbstractLayer):
         unroll = Adjoint() if unroll is None else unroll
         if not isinstance(unroll, AbstractUnroll):
             raise InputError(f"unroll = {unroll!r}: give Adjoint(), Scan() or Scan(checkpoint=k).")
+        if isinstance(unroll, Reversible):
+            cell.check_inverse()
         if initial_state is not None:
             initial_state = _check_state(cell, initial_state)
         self.cell, self.unroll = cell, unroll
@@ -123,11 +137,13 @@ class Layer(AbstractLayer):
         mask: Bool[ArrayLike, " time"] | None = None,
         length: Int[ArrayLike, ""] | None = None,
         initial_state: State | None = None,
+        past: Inexact[ArrayLike, "past input"] | None = None,
     ) -> tuple[Inexact[Array, "time hidden"], State]:
         """Return the outputs at all times and the state after the last step."""
         xs = jnp.asarray(xs)
         count = _check_sequence(xs, self.input_size)
-        y0 = self._start(initial_state)
+        y0, fresh = self._start(initial_state)
+        past = self._check_past(past)
         # The inputs follow the parameters' precision.
         xs = xs.astype(jnp.result_type(self.cell.field.dtype))
         valid = valid_steps(mask, length, count)
@@ -136,12 +152,29 @@ class Layer(AbstractLayer):
             xs = jnp.where(valid[:, None], xs, jnp.zeros_like(xs))
         if times is not None:
             times = _check_times(times, count, valid)
-        return _run(self, xs, times, valid, y0)
+        # Only where no mask can leave out a first step is it known which steps are the first.
+        return _run(self, xs, times, valid, y0, past, fresh and mask is None)
 
-    def _start(self, initial_state: State | None) -> State:
-        if initial_state is not None:
-            return _check_state(self.cell, initial_state)
-        return self.cell.initial_state() if self.initial_state is None else self.initial_state
+    def _start(self, initial_state: State | None) -> tuple[State, bool]:
+        """The state to start from, and whether no step has been taken to get there."""
+        chosen = self.initial_state if initial_state is None else initial_state
+        if chosen is None:
+            return self.cell.initial_state(), True
+        state = _check_state(self.cell, chosen)
+        if _alike(state, jax.eval_shape(self.cell.field.initial_state)):
+            return self.cell.start(state), True
+        return state, False
+
+    def _check_past(self, past: Any) -> Array | None:
+        wanted = (self.cell.interpolation.samples - 1, self.input_size)
+        if past is None:
+            return None
+        if jnp.shape(past) != wanted:
+            raise InputError(
+                f"past has the shape {jnp.shape(past)}: this cell reads {wanted[0]} inputs before "
+                f"the present one, give them as {wanted}."
+            )
+        return jnp.asarray(past, self.cell.field.dtype)
 
 
 class Bidirectional(AbstractLayer):
@@ -194,7 +227,13 @@ class Bidirectional(AbstractLayer):
 
 @eqx.filter_jit
 def _run(
-    layer: Layer, xs: Array, times: Array | None, valid: Array | None, y0: State
+    layer: Layer,
+    xs: Array,
+    times: Array | None,
+    valid: Array | None,
+    y0: State,
+    past: Array | None,
+    fresh: bool,
 ) -> tuple[Array, State]:
     """Run a layer on checked arguments; compiled once for each shape, outside ``jit`` too."""
     cell = layer.cell
@@ -203,7 +242,18 @@ def _run(
         valid = None if valid is None else valid[::-1]
         times = None if times is None else -times[::-1]
     inputs = _inputs(xs, times, valid, cell.field.dtype)
-    states, last = layer.unroll(_Step(cell), _Prepare(cell), y0, inputs)
+    inputs = _windows(inputs, cell.interpolation.samples, past)
+    first = min(cell.method.starting_steps, len(xs))
+    if first == 0 or not fresh:
+        phase = "later" if first == 0 else "any"
+        states, last = layer.unroll(_Step(cell, phase), _Prepare(cell), y0, inputs)
+    else:
+        head = jax.tree.map(lambda a: a[:first], inputs)
+        states, last = layer.unroll(_Step(cell, "first"), _Prepare(cell), y0, head)
+        if first < len(xs):
+            tail = jax.tree.map(lambda a: a[first:], inputs)
+            more, last = layer.unroll(_Step(cell, "later"), _Prepare(cell), last, tail)
+            states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), states, more)
     hs = jax.vmap(cell.output)(states)
     return (hs[::-1] if layer.reverse else hs), last
 
@@ -220,17 +270,22 @@ def _check_sequence(xs: Array, input_size: int) -> int:
 
 
 def _check_state(cell: Cell, state: State) -> State:
+    """Return a state of the cell, or of its field alone, in the cell's precision."""
     wanted = jax.eval_shape(cell.initial_state)
-    same = jax.tree.structure(state) == jax.tree.structure(wanted)
-    shapes = same and [jnp.shape(a) for a in jax.tree.leaves(state)] == [
-        a.shape for a in jax.tree.leaves(wanted)
-    ]
-    if not shapes:
-        raise InputError(
-            f"initial_state has the structure {jax.tree.map(jnp.shape, state)}: this cell's state "
-            f"is {jax.tree.map(lambda a: a.shape, wanted)}."
-        )
-    return jax.tree.map(lambda a, w: jnp.asarray(a, w.dtype), state, wanted)
+    for form in (jax.eval_shape(cell.field.initial_state), wanted):
+        if _alike(state, form):
+            return jax.tree.map(lambda a, w: jnp.asarray(a, w.dtype), state, form)
+    raise InputError(
+        f"initial_state has the structure {jax.tree.map(jnp.shape, state)}: this cell's state "
+        f"is {jax.tree.map(lambda a: a.shape, wanted)}."
+    )
+
+
+def _alike(state: State, wanted: State) -> bool:
+    return jax.tree.structure(state) == jax.tree.structure(wanted) and all(
+        jnp.shape(a) == w.shape
+        for a, w in zip(jax.tree.leaves(state), jax.tree.leaves(wanted), strict=True)
+    )
 
 
 def valid_steps(mask: Any, length: Any, count: int) -> Bool[Array, " time"] | None:
@@ -316,3 +371,27 @@ def _intervals(times: Array, valid: Array | None, count: int) -> Array:
     second = jnp.where(jnp.any(known), interval[jnp.argmax(known)], one)
     # Steps that are not taken get a harmless length.
     return jnp.where(known, interval, second)
+
+
+def _windows(inputs: _Inputs, samples: int, past: Array | None) -> _Inputs:
+    """Give every step the last inputs that were read, and the lengths of their intervals."""
+    if samples == 1:
+        return inputs
+    count = inputs.value.shape[0]
+    if inputs.valid is None:
+        steps, rank = jnp.arange(count), jnp.arange(count)
+    else:
+        # The numbers of the steps that count, and how many of them come before each step.
+        steps = jnp.argsort(~inputs.valid, stable=True)
+        rank = jnp.maximum(jnp.cumsum(inputs.valid) - 1, 0)
+    values = inputs.value[steps]
+    if past is None:
+        past = jnp.broadcast_to(values[:1], (samples - 1, values.shape[1]))
+    window = rank[:, None] + jnp.arange(samples)
+    value = jnp.concatenate([past, values])[window]
+    if inputs.interval is None or samples == 2:
+        return inputs._replace(value=value)
+    # The past is one step apart: its last interval is that of the first step.
+    before = jnp.broadcast_to(inputs.interval[steps][:1], (samples - 2,))
+    lengths = jnp.concatenate([before, inputs.interval[steps]])
+    return inputs._replace(value=value, interval=lengths[window[:, :-1]])

@@ -53,7 +53,8 @@ class _About:
             "per_step": isinstance(self.per_step, bool),
             "channels": bool(self.channels) and _strings(self.channels),
             "classes": _strings(self.classes) if self.kind == "classification" else True,
-            "target": self.target is None or isinstance(self.target, str),
+            "target": self.target is None
+            or (self.per_step and _strings(self.channels) and self.target in self.channels),
             "horizon": isinstance(self.horizon, int),
             "time_unit": unit is None
             or (isinstance(unit, float) and unit > 0 and math.isfinite(unit)),
@@ -85,8 +86,9 @@ def predict_file(run: Path, file: Path, *, mask_missing: bool = False) -> str:
 
     With one output a sequence there is a row for each sequence, in the order in which they first
     appear; with one a step there is a row for each row of the file. Classes are given as `label`
-    and its `probability`; a forecast of the column x three rows ahead is called `x+3`; values are
-    in the units of the training data.
+    and its `probability`; a forecast of the column x three rows ahead is called `x+3`, and is nan
+    in rows before the first of a sequence that lacks no number; values are in the units of the
+    training data.
 
     Raises:
         InputError: the run folder is incomplete or of another version; anything that `read_csv`

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._results import InputError
+from ._initial import check_sizes, uniform
 from ._typing import Array, Bool, Float, PRNGKeyArray
 
 
@@ -22,14 +22,12 @@ class AbstractReadout(eqx.Module):
     bias: Float[Array, " output"]
 
     def __init__(self, input_size: int, output_size: int, *, key: PRNGKeyArray):
-        for name, size in (("input_size", input_size), ("output_size", output_size)):
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise InputError(f"{name} = {size!r}: give a whole number of at least 1.")
+        check_sizes(input_size=input_size, output_size=output_size)
         outer, inner = jax.random.split(key)
-        bound, dtype = input_size**-0.5, jnp.result_type(float)
+        bound = input_size**-0.5
         self.input_size, self.output_size = input_size, output_size
-        self.weight = jax.random.uniform(outer, (input_size, output_size), dtype, -bound, bound)
-        self.bias = jax.random.uniform(inner, (output_size,), dtype, -bound, bound)
+        self.weight = uniform(outer, (input_size, output_size), bound)
+        self.bias = uniform(inner, (output_size,), bound)
 
     @abc.abstractmethod
     def __call__(

@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 20
+"""Names that a message lists at most."""
+
 
 class InputError(ValueError):
     """An argument, file or option is not usable; the message says which, why and what to do.
@@ -27,4 +30,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     known = sorted(known)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     hint = f": did you mean {' or '.join(map(repr, near))}?" if near else "."
-    return InputError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}.")
+    shown = ", ".join(known[:_SHOWN]) + (
+        f" and {len(known) - _SHOWN} more" if known[_SHOWN:] else ""
+    )
+    return InputError(f"unknown {kind} {name!r}{hint} Known: {shown}.")

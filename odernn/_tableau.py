@@ -8,7 +8,10 @@ from typing import Any
 
 from ._results import InputError
 
-_MAX_ORDER = 5
+_MAX_ORDER = 8
+
+# Conditions are evaluated exactly; this forgives coefficients rounded to double precision.
+_TOLERANCE = Fraction(1, 10**13)
 
 # A rooted tree is the tuple of its root's subtrees, in sorted order; () is the single vertex.
 _Tree = tuple[Any, ...]
@@ -21,7 +24,8 @@ class ButcherTableau:
     Stage i is ``K_i = F(s + c_i dt, y + dt sum_j a_ij K_j)`` and the step is
     ``y + dt sum_i b_i K_i``. Entries are fractions, or anything ``Fraction`` reads exactly
     (``"1/3"``, ``2``, ``0.5``). Rows of ``a`` may be short: missing entries are zero. ``c`` may be
-    left out, as consistency fixes it: ``c_i = sum_j a_ij``.
+    left out, as consistency fixes it: ``c_i = sum_j a_ij``. Irrational coefficients are given as
+    floats or longer fractions: conditions count as met when they are to 1e-13.
 
     >>> heun = ButcherTableau(a=[[], [1]], b=["1/2", "1/2"])
     >>> heun.stages, heun.order, heun.explicit
@@ -37,7 +41,7 @@ class ButcherTableau:
     c: tuple[Fraction, ...]
 
     def __init__(self, a: Sequence[Sequence], b: Sequence, c: Sequence | None = None):
-        weights = tuple(_fraction(v, "b") for v in b)
+        weights = tuple(as_fraction(v, "b") for v in b)
         stages = len(weights)
         if stages == 0:
             raise InputError("b is empty: a Runge-Kutta method needs at least one stage.")
@@ -47,14 +51,15 @@ class ButcherTableau:
         for i, row in enumerate(a):
             if len(row) > stages:
                 raise InputError(f"row {i} of a has {len(row)} entries, more than {stages} stages.")
-            entries = tuple(_fraction(v, "a") for v in row)
+            entries = tuple(as_fraction(v, "a") for v in row)
             rows.append(entries + (Fraction(0),) * (stages - len(entries)))
         sums = tuple(sum(row, Fraction(0)) for row in rows)
-        nodes = sums if c is None else tuple(_fraction(v, "c") for v in c)
-        if nodes != sums:
+        nodes = sums if c is None else tuple(as_fraction(v, "c") for v in c)
+        if len(nodes) != stages or not all(map(_close, nodes, sums)):
             raise InputError(f"c = {_show(nodes)} contradicts the row sums of a, {_show(sums)}.")
-        if sum(weights) != 1:
-            raise InputError(f"b sums to {sum(weights)}, not to 1: the method is not consistent.")
+        if not _close(sum(weights, Fraction(0)), Fraction(1)):
+            total = _short(sum(weights, Fraction(0)))
+            raise InputError(f"b sums to {total}, not to 1: the method is not consistent.")
         object.__setattr__(self, "a", tuple(rows))
         object.__setattr__(self, "b", weights)
         object.__setattr__(self, "c", nodes)
@@ -70,8 +75,33 @@ class ButcherTableau:
         return all(v == 0 for i, row in enumerate(self.a) for v in row[i:])
 
     @cached_property
+    def symplectic(self) -> bool:
+        """Whether ``b_i a_ij + b_j a_ji = b_i b_j``: quadratic invariants are kept."""
+        pairs = [(i, j) for i in range(self.stages) for j in range(self.stages)]
+        a, b = self.a, self.b
+        return all(_close(b[i] * a[i][j] + b[j] * a[j][i], b[i] * b[j]) for i, j in pairs)
+
+    @cached_property
+    def symmetric(self) -> bool:
+        """Whether ``a_{s+1-i,s+1-j} + a_ij = b_j``: the step with -dt undoes the step with dt."""
+        pairs = [(i, j) for i in range(self.stages) for j in range(self.stages)]
+        return all(_close(self.a[-1 - i][-1 - j] + self.a[i][j], self.b[j]) for i, j in pairs)
+
+    @cached_property
+    def reduced(self) -> "ButcherTableau":
+        """The tableau without the stages that the result does not depend on."""
+        used = {i for i, weight in enumerate(self.b) if weight != 0}
+        while more := {j for i in used for j, v in enumerate(self.a[i]) if v != 0} - used:
+            used |= more
+        kept = sorted(used)
+        if len(kept) == self.stages:
+            return self
+        a = [[self.a[i][j] for j in kept] for i in kept]
+        return ButcherTableau(a, [self.b[i] for i in kept], [self.c[i] for i in kept])
+
+    @cached_property
     def order(self) -> int:
-        """Order of accuracy, from the order conditions of all rooted trees (checked up to 5)."""
+        """Order of accuracy, from the order conditions of all rooted trees (checked up to 8)."""
         order = 0
         while order < _MAX_ORDER and all(self._satisfies(t) for t in _trees(order + 1)):
             order += 1
@@ -79,7 +109,8 @@ class ButcherTableau:
 
     def _satisfies(self, tree: _Tree) -> bool:
         weights = self._elementary_weights(tree)
-        return sum(b * w for b, w in zip(self.b, weights, strict=True)) == Fraction(1, _gamma(tree))
+        left = sum((b * w for b, w in zip(self.b, weights, strict=True)), Fraction(0))
+        return _close(left, Fraction(1, _gamma(tree)))
 
     def _elementary_weights(self, tree: _Tree) -> list[Fraction]:
         weights = [Fraction(1)] * self.stages
@@ -90,7 +121,8 @@ class ButcherTableau:
         return weights
 
 
-def _fraction(value: Any, name: str) -> Fraction:
+def as_fraction(value: Any, name: str) -> Fraction:
+    """Return a coefficient exactly; raise ``InputError``, naming it, for what is no number."""
     try:
         return Fraction(value)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
@@ -99,8 +131,16 @@ def _fraction(value: Any, name: str) -> Fraction:
         ) from None
 
 
+def _close(a: Fraction, b: Fraction) -> bool:
+    return abs(a - b) <= _TOLERANCE
+
+
+def _short(value: Fraction) -> str:
+    return str(value) if value.denominator < 10**6 else f"{float(value):.17g}"
+
+
 def _show(values: Sequence[Fraction]) -> str:
-    return "(" + ", ".join(map(str, values)) + ")"
+    return "(" + ", ".join(map(_short, values)) + ")"
 
 
 def _size(tree: _Tree) -> int:

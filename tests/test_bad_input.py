@@ -89,7 +89,7 @@ def run(finished, here):
         (["zzz"], "unknown task 'zzz'.*digits"),
         (["digits", "--cell", "ltsm"], "unknown cell 'ltsm': did you mean 'lstm'"),
         (["digits", "--cell", "CoRN"], "unknown cell 'CoRN': did you mean 'cornn'"),
-        (["digits", "--method", "rk5"], "unknown method 'rk5': did you mean 'rk4'"),
+        (["digits", "--method", "rk5"], "unknown method 'rk5': did you mean 'rkc5' or 'rk4'"),
         (["digits", "--cell", "gru", "--method", "gaussseideleuler"], "GaussSeidelEuler.*Gated"),
     ],
 )

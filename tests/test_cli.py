@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -291,8 +292,38 @@ def test_predict_masks_missing_values_on_request(forecast_run, here, capsys):
     assert main(["predict", str(forecast_run), "in.csv", "--mask-missing"]) == 0
     header, *rows = rows_of(capsys.readouterr().out)
     assert header == ["load+3"]
-    # The state is held, so the answer stays.
+    # The state is held, and the present value with it: the answer stays.
     assert rows[0] == rows[1] == rows[2] != rows[3]
+
+
+def test_predict_begins_each_sequence_anew(forecast_run, here, capsys):
+    apart = {"a": "1000,10\n1020,11\n", "b": ",9\n500,9\n,\n"}
+    both = "a,1000,10\nb,,9\na,1020,11\nb,500,9\nb,,\n"
+    answers = {}
+    for name, text in apart.items():
+        (here / "in.csv").write_text("load,temperature\n" + text)
+        assert main(["predict", str(forecast_run), "in.csv", "--mask-missing"]) == 0
+        answers[name] = [row for (row,) in rows_of(capsys.readouterr().out)[1:]]
+    (here / "in.csv").write_text("sequence,load,temperature\n" + both)
+    assert main(["predict", str(forecast_run), "in.csv", "--mask-missing"]) == 0
+    _, *rows = rows_of(capsys.readouterr().out)
+    assert {name: [row[1] for row in rows if row[0] == name] for name in "ab"} == answers
+    # There is no forecast before the first value, and none from another sequence's.
+    first, second, third = answers["b"]
+    assert first == "nan" and second == third and float(second) < 800
+
+
+def test_a_forecast_of_an_earlier_version_is_refused(forecast_run, here, capsys):
+    run = here / "run"
+    shutil.copytree(forecast_run, run)
+    about = json.loads((run / "model.json").read_text())
+    del about["metadata"]["differences"]
+    (run / "model.json").write_text(json.dumps(about))
+    (here / "in.csv").write_text("load,temperature\n1000,10\n")
+    for command in (["predict", str(run), "in.csv"], ["evaluate", str(run)]):
+        assert main(command) == 2
+        err = capsys.readouterr().err
+        assert "forecasts values, as earlier versions did" in err and err.count("\n") == 1
 
 
 def test_predict_writes_a_new_file_only(digits_run, here, capsys):

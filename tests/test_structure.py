@@ -53,8 +53,9 @@ def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess:
 # --- Imports run one way -----------------------------------------------------------------------
 
 RANKS = (
-    {"_version", "_typing", "_results", "_tableau"},
-    {"_field", "_unroll", "tasks"},
+    {"_version", "_typing", "_results"},
+    {"_tableau", "_interpolation", "_operator", "_initial"},
+    {"_stability", "_field", "_unroll", "tasks"},
     {"_method", "fields"},
     {"_cell"},
     {"_layer", "_readout", "_model", "zoo"},
@@ -66,7 +67,6 @@ RANKS = (
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 # Arrows inside one rank, each with its reason.
 SIDEWAYS = {
-    ("_tableau", "_results"),  # a wrong tableau is an InputError
     ("_model", "_layer"),  # a model stacks layers
     ("_model", "_readout"),  # and ends in a read-out
     ("_storage", "_description"),  # a file holds an object's description
@@ -138,7 +138,18 @@ def test_the_import_rule_itself(importer, code, allowed):
     assert runs_back(importer, imported) is not allowed
 
 
-HEAVY = {"aeon", "matplotlib", "orbax", "pandas", "rich", "sklearn", "torch", "tyro"}
+HEAVY = {
+    "aeon",
+    "diffrax",
+    "matplotlib",
+    "optimistix",
+    "orbax",
+    "pandas",
+    "rich",
+    "sklearn",
+    "torch",
+    "tyro",
+}
 
 
 def test_import_is_light_and_changes_no_setting(tmp_path):

@@ -190,8 +190,9 @@ def test_forecasts_are_the_target_some_rows_later(write, horizon, length, count)
     ends = [0, count * 70 // 100, count * 85 // 100, count]
     for number, data in enumerate([task.training(0), task.validation, task.test]):
         now = task.scaling.undo(data.inputs.astype(np.float64))
-        later = task.target_scaling.undo(data.targets.astype(np.float64))
-        np.testing.assert_allclose(later[..., 0], now[..., 1] + horizon, atol=1e-3)
+        ahead = task.target_scaling.undo(data.targets.astype(np.float64))
+        later = now[..., 1:] + np.where(counting(data)[..., None], ahead, horizon)
+        np.testing.assert_allclose(ahead[counting(data)], horizon, atol=1e-3)
         np.testing.assert_allclose(np.diff(now[..., 0], axis=1), 1, atol=1e-3)
         # Each row is a target once, in its own part.
         aimed = np.sort(np.rint(later[..., 0] - 1000)[counting(data)])
@@ -242,25 +243,33 @@ def test_baseline_repeats_the_present_value(write, rng):
     expected = np.mean(((values[85:] - values[83:-2]) / spread) ** 2)
     assert task.baseline is not None and task.baseline[1] == "repeating the present value"
     assert task.baseline[0] == pytest.approx(expected, rel=1e-5)
+    # So has a network that answers 0.
+    assert np.mean(task.test.targets[counting(task.test)] ** 2) == pytest.approx(expected)
 
 
 def test_missing_values_hold_the_state_and_do_not_count(write, rng):
     values = rng.normal(size=(100, 2))
     lines = table(values).splitlines()
-    # Row 20 lacks an input, row 30 the target, which is an input as well.
+    # Rows 0 and 20 lack an input, row 30 the target, which is an input as well.
+    lines[1] = f"{values[0, 0]},"
     lines[21] = f"{values[20, 0]},"
     lines[31] = f",{values[30, 1]}"
     path = write("\n".join(lines))
-    with pytest.raises(InputError, match="has 2 missing"):
+    with pytest.raises(InputError, match="has 3 missing"):
         tasks.get(path, target="a")
     task = tasks.get(path, target="a", mask_missing=True, length=69)
     data = task.training(0)
+    assert task.scaling is not None
     assert data.inputs.shape == (1, 69, 2) and data.mask is not None
-    assert np.flatnonzero(~data.mask[0]).tolist() == [20, 30]
-    assert np.flatnonzero(~counting(data)[0]).tolist() == [29]
+    assert np.flatnonzero(~data.mask[0]).tolist() == [0, 20, 30]
+    # There is nothing to begin from at row 0, and nothing to compare with at row 29.
+    assert np.flatnonzero(~counting(data)[0]).tolist() == [0, 29]
+    # The present value is that of the last row that was read.
+    now = values[[*range(20), 19, *range(21, 30), 29, *range(31, 69)], 0]
+    expected = np.where(counting(data)[0], (values[1:70, 0] - now) / task.scaling.std[0], 0)
+    np.testing.assert_allclose(data.targets[0, :, 0], expected, atol=1e-5)
     assert np.isfinite(data.inputs).all() and np.isfinite(data.targets).all()
     seen = np.delete(values[:70, 0], 30)
-    assert task.scaling is not None
     assert task.scaling.mean[0] == pytest.approx(seen.mean())
     assert task.scaling.std[0] == pytest.approx(seen.std())
     assert task.validation.mask is None or task.validation.mask.shape == (1, 69)

@@ -57,7 +57,7 @@ def test_method_and_step_replace_the_cells_own(key):
     ("changes", "part"),
     [
         ({"cell": "ltsm"}, "unknown cell 'ltsm': did you mean 'lstm'"),
-        ({"method": "rk5"}, "unknown method 'rk5': did you mean 'rk4'"),
+        ({"method": "rk5"}, "unknown method 'rk5': did you mean 'rkc5' or 'rk4'"),
         ({"readout": "each"}, "--readout each gives one output a step"),
         ({"readout": "first"}, "unknown read-out 'first'"),
         ({"cell": "gru", "method": "gaussseideleuler"}, "GaussSeidelEuler"),

@@ -1,63 +1,291 @@
 """Methods that update the blocks of a partitioned state one after the other."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
+import jax.numpy as jnp
 
 from .._field import AbstractField, AbstractPartitionedField
+from .._interpolation import drive_at, within
 from .._results import InputError
-from .._typing import Drive, Scalar, State
-from ._base import AbstractMethod, add_scaled
+from .._stability import GrowthStability
+from .._typing import Array, Drive, Scalar, State
+from ._base import AbstractInvertible, AbstractOneStep, AbstractSymmetric, add_scaled
+from ._solve import check_max_steps, depends, require, solve
 
 
-class GaussSeidelEuler(AbstractMethod):
+class _Blocks(eqx.Module):
+    """The blocks in the order of their updates; ``None`` takes the field's own order."""
+
+    update_order: tuple[str, ...] | None = eqx.field(
+        static=True, default=None, converter=lambda order: None if order is None else tuple(order)
+    )
+
+    def check(self, field: AbstractField) -> None:
+        """Raise ``InputError`` if the field has no blocks, or other ones."""
+        name = type(self).__name__
+        if not isinstance(field, AbstractPartitionedField):
+            raise InputError(
+                f"{name} does not fit {type(field).__name__}: it updates named blocks of "
+                "the state one after the other and this field has a single one; take a Runge-Kutta "
+                "method (Euler, Midpoint, Heun, RK4), or a partitioned field (Oscillator, LSTM)."
+            )
+        if self.update_order is not None and sorted(self.update_order) != sorted(field.blocks):
+            raise InputError(
+                f"update_order = {self.update_order} does not fit {type(field).__name__}, whose "
+                f"blocks are {field.blocks}: name each of them once."
+            )
+
+    def sequence(self, field: AbstractPartitionedField) -> tuple[str, ...]:
+        """Return the names of the blocks in the order of their updates."""
+        return self.update_order or field.update_order
+
+
+class GaussSeidelEuler(_Blocks, AbstractInvertible, AbstractOneStep):
     """Euler steps for one block after the other, each seeing the blocks already updated.
 
     For ``y = (z, h)`` updated in that order::
 
         z+ = z + dt F_z(s, z, h, x),    h+ = h + dt F_h(s, z+, h, x)
 
-    Order 1; one evaluation of each block's rate. On ``h'' = f(h, h')``, velocity first, it is the
-    symplectic (semi-implicit, IMEX) Euler method of the coRNN; on the LSTM, with the gates frozen
-    at the start of the step, it is the Lie-Trotter composition of two Euler flows.
+    Order 1; one evaluation of each block's rate. What the field freezes (the gates of an LSTM) is
+    taken at the start of the step. On ``h'' = f(h, h')``, velocity first, it is the IMEX Euler
+    method of the coRNN; on the LSTM the Lie-Trotter composition of two Euler flows. A step can be
+    undone where no block's rate depends on the block itself.
 
     **Arguments**: ``update_order``, the names of the blocks in the order of their updates; ``None``
     takes the field's own. Raises ``InputError`` when a cell is built on a field that has no blocks,
     or other ones. Reference: Hairer, Lubich, Wanner, *Geometric Numerical Integration*, I.1, VI.3.
     """
 
-    update_order: tuple[str, ...] | None = eqx.field(static=True)
-
-    def __init__(self, update_order: tuple[str, ...] | None = None):
-        self.update_order = None if update_order is None else tuple(update_order)
-
-    @property
-    def stages(self) -> int:
-        return 1
+    stages: ClassVar[int] = 1
+    order: ClassVar[int] = 1
+    explicit: ClassVar[bool] = True
+    symplectic: ClassVar[bool] = False
+    reversible: ClassVar[bool] = True
 
     @property
-    def order(self) -> int:
-        return 1
-
-    def check(self, field: AbstractField) -> None:
-        if not isinstance(field, AbstractPartitionedField):
-            raise InputError(
-                f"GaussSeidelEuler does not fit {type(field).__name__}: it updates named blocks of "
-                "the state one after the other and this field has a single one; take a Runge-Kutta "
-                "method (Euler, Midpoint, Heun, RK4), or a partitioned field (Oscillator, LSTM)."
-            )
-        if self.update_order is not None and set(self.update_order) != set(field.blocks):
-            raise InputError(
-                f"update_order = {self.update_order} does not fit {type(field).__name__}, whose "
-                f"blocks are {field.blocks}: name each of them once."
-            )
+    def stability(self) -> GrowthStability:
+        return GrowthStability(_symplectic_euler_growth)
 
     def nesting(self, field: Any) -> int:
         return sum(field.depths[block] for block in field.blocks)
 
-    def step(self, field: Any, time: Scalar, y: State, u: Drive, dt: Scalar) -> State:
-        frozen = field.freeze(time, y, u)
-        for block in self.update_order or field.update_order:
+    def step(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
+        y = state
+        frozen = field.freeze(time, y, drive_at(u, 0.0))
+        for block in self.sequence(field):
             rate = field.rate(block, time, y, frozen)
             y = {**y, block: add_scaled(y[block], (dt, rate))}
         return y
+
+    def check_inverse(self, field: Any) -> None:
+        frozen_by_state = _freezes_state(field)
+        own = [block for block in field.blocks if _reads_itself(field, block)]
+        if frozen_by_state or own:
+            reason = f"the rate of {own[0]!r} reads {own[0]!r}" if own else "it freezes gates"
+            raise InputError(
+                f"a GaussSeidelEuler step of {type(field).__name__} has no explicit inverse: "
+                f"{reason}; take AlgebraicallyReversible(RK4()) or StormerVerlet(), or another "
+                "unroll than Reversible()."
+            )
+
+    def inverse(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
+        y = state
+        frozen = field.freeze(time, y, drive_at(u, 0.0))
+        for block in reversed(self.sequence(field)):
+            rate = field.rate(block, time, y, frozen)
+            y = {**y, block: add_scaled(y[block], (-dt, rate))}
+        return y
+
+
+class _Symplectic(_Blocks):
+    """Sub-steps of the symplectic Euler method and its adjoint, and how to solve where need be."""
+
+    max_steps: int = eqx.field(static=True, default=30)
+    throw: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        check_max_steps(self.max_steps)
+
+    def forward(self, field: Any, time: Any, y: State, u: Any, dt: Any) -> State:
+        """Symplectic Euler: the first block implicitly, then the others explicitly."""
+        first, *rest = self.sequence(field)
+        y = self._implicitly(field, first, time, y, u, dt)
+        for block in rest:
+            y = self._explicitly(field, block, time, y, u, dt)
+        return y
+
+    def backward(self, field: Any, time: Any, y: State, u: Any, dt: Any) -> State:
+        """The adjoint of ``forward``: what it does with -dt, undone."""
+        first, *rest = self.sequence(field)
+        for block in reversed(rest):
+            y = self._implicitly(field, block, time, y, u, dt)
+        return self._explicitly(field, first, time, y, u, dt)
+
+    def _explicitly(self, field: Any, block: str, time: Any, y: State, u: Any, dt: Any) -> State:
+        rate = field.rate(block, time, y, field.freeze(time, y, u))
+        return {**y, block: add_scaled(y[block], (dt, rate))}
+
+    def _implicitly(self, field: Any, block: str, time: Any, y: State, u: Any, dt: Any) -> State:
+        def rate(value: Array) -> Array:
+            new = {**y, block: value}
+            return field.rate(block, time, new, field.freeze(time, new, u))
+
+        if not depends(rate, y[block]):
+            return self._explicitly(field, block, time, y, u, dt)
+
+        def residual(value):
+            return value - add_scaled(y[block], (dt, rate(value)))
+
+        guess = add_scaled(y[block], (dt, rate(y[block])))
+        value, solution = solve(residual, guess, self.max_steps)
+        return {**y, block: require(value, solution, self) if self.throw else value}
+
+
+class SymplecticEuler(_Symplectic, AbstractInvertible, AbstractOneStep):
+    """Symplectic Euler: the block updated first is implicit in itself, the others are explicit.
+
+    For ``q' = F_q(q, p)``, ``p' = F_p(q, p)`` with p first::
+
+        p+ = p + dt F_p(q, p+),    q+ = q + dt F_q(q, p+)
+
+    Order 1. Symplectic for every Hamiltonian system, separable or not; explicit where the rate of
+    the first block does not depend on that block, which is found out from its program. Both
+    variants are had by ``update_order``. A step is undone by the same equations.
+
+    **Arguments**: ``update_order`` (None: the field's own); ``max_steps``, ``throw`` as of
+    ``BackwardEuler``. Reference: de Vogelaere (1956); Hairer, Lubich, Wanner, *Geometric Numerical
+    Integration*, VI.3.
+    """
+
+    stages: ClassVar[int] = 1
+    order: ClassVar[int] = 1
+    explicit: ClassVar[bool] = False
+    symplectic: ClassVar[bool] = True
+    reversible: ClassVar[bool] = True
+
+    @property
+    def stability(self) -> GrowthStability:
+        return GrowthStability(_symplectic_euler_growth)
+
+    def nesting(self, field: Any) -> int:
+        return sum(field.depths[block] for block in field.blocks)
+
+    def step(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
+        return self.forward(field, time, state, drive_at(u, 0.0), dt)
+
+    def check_inverse(self, field: Any) -> None:
+        """Accept every field."""
+
+    def inverse(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
+        return self.backward(field, time, state, drive_at(u, 0.0), -dt)
+
+
+class StormerVerlet(_Symplectic, AbstractSymmetric):
+    """Stormer-Verlet: half a step of symplectic Euler, then half a step of its adjoint. Order 2.
+
+    For a Hamiltonian system, p first::
+
+        p' = p + dt/2 F_p(q, p'),  q+ = q + dt/2 (F_q(q, p') + F_q(q+, p')),
+        p+ = p' + dt/2 F_p(q+, p')
+
+    Symplectic and symmetric, non-separable systems included; explicit where no rate depends on its
+    own block. Two evaluations of each rate.
+
+    **Arguments**: as of ``SymplecticEuler``. Reference: Stormer (1907), Verlet, Phys. Rev. 159
+    (1967); Hairer, Lubich, Wanner, *Geometric Numerical Integration*, II.3 and VI.3.
+    """
+
+    stages: ClassVar[int] = 2
+    order: ClassVar[int] = 2
+    explicit: ClassVar[bool] = False
+    symplectic: ClassVar[bool] = True
+
+    @property
+    def stability(self) -> GrowthStability:
+        return GrowthStability(_verlet_growth)
+
+    def nesting(self, field: Any) -> int:
+        return 2 * sum(field.depths[block] for block in field.blocks)
+
+    def step(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
+        half = self.forward(field, time, state, drive_at(u, 0.0), 0.5 * dt)
+        return self.backward(field, time + dt, half, drive_at(u, 1.0), 0.5 * dt)
+
+
+_OUTER = 1 / (2 - 2 ** (1 / 3))
+
+
+class Yoshida4(_Symplectic, AbstractSymmetric):
+    """Yoshida's triple jump: three Stormer-Verlet steps of 1.35, -1.70 and 1.35 dt. Order 4.
+
+    Symplectic and symmetric, as Stormer-Verlet is. Six evaluations of each rate.
+
+    **Arguments**: as of ``SymplecticEuler``. Reference: Yoshida, Phys. Lett. A 150 (1990); Suzuki
+    (1990); Forest, Ruth (1990).
+    """
+
+    stages: ClassVar[int] = 6
+    order: ClassVar[int] = 4
+    explicit: ClassVar[bool] = False
+    symplectic: ClassVar[bool] = True
+
+    @property
+    def stability(self) -> GrowthStability:
+        return GrowthStability(_yoshida_growth)
+
+    def nesting(self, field: Any) -> int:
+        return 6 * sum(field.depths[block] for block in field.blocks)
+
+    def step(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
+        verlet = StormerVerlet(self.update_order, self.max_steps, self.throw)
+        y, done = state, 0.0
+        for part in (_OUTER, 1 - 2 * _OUTER, _OUTER):
+            y = verlet.step(field, time + done * dt, y, within(u, done, part), part * dt)
+            done = done + part
+        return y
+
+
+def _freezes_state(field: Any) -> bool:
+    """Whether what the field freezes depends on the state."""
+    y, u = _examples(field)
+    return bool(y) and depends(lambda y, u: field.freeze(0.0, y, u), y, u)
+
+
+def _reads_itself(field: Any, block: str) -> bool:
+    """Whether the rate of a block depends on that block."""
+    y, u = _examples(field)
+
+    def rate(own, y, u):
+        y = {**y, block: own}
+        return field.rate(block, 0.0, y, field.freeze(0.0, y, u))
+
+    return depends(rate, y[block], y, u)
+
+
+def _examples(field: Any) -> tuple[State, Drive]:
+    y = field.initial_state()
+    return y, field.drive(jnp.zeros(field.input_size, field.dtype))
+
+
+def _symplectic_euler_growth(z: Array) -> Array:
+    """The step on q' = z p, p' = z q, p first."""
+    one = jnp.ones_like(z)
+    return _matrix([[one + z * z, z], [z, one]])
+
+
+def _verlet_growth(z: Array) -> Array:
+    half = z / 2
+    one, zero = jnp.ones_like(z), jnp.zeros_like(z)
+    kick, drift = _matrix([[one, zero], [half, one]]), _matrix([[one, z], [zero, one]])
+    return kick @ drift @ kick
+
+
+def _yoshida_growth(z: Array) -> Array:
+    outer, inner = _verlet_growth(_OUTER * z), _verlet_growth((1 - 2 * _OUTER) * z)
+    return outer @ inner @ outer
+
+
+def _matrix(rows: list[list[Array]]) -> Array:
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)

@@ -1,20 +1,26 @@
 """Explicit Runge-Kutta methods: one stepper over validated tableaux."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 
 from .._field import AbstractField
 from .._results import InputError
+from .._stability import RungeKuttaStability
 from .._tableau import ButcherTableau
 from .._typing import Drive, Scalar, State
-from ._base import AbstractMethod, add_scaled
+from ._base import AbstractOneStep, add_scaled, evaluate
 
 
-class AbstractRungeKutta(AbstractMethod):
-    """The step that all explicit Runge-Kutta methods share; subclasses bring a ``tableau``."""
+class AbstractRungeKutta(AbstractOneStep):
+    """What all Runge-Kutta methods know from their ``tableau``; they fit every field."""
 
-    tableau: eqx.AbstractVar[ButcherTableau]
+    if TYPE_CHECKING:
+
+        @property
+        def tableau(self) -> ButcherTableau: ...
+    else:
+        tableau: eqx.AbstractVar[ButcherTableau]
 
     @property
     def stages(self) -> int:
@@ -24,22 +30,42 @@ class AbstractRungeKutta(AbstractMethod):
     def order(self) -> int:
         return self.tableau.order
 
+    @property
+    def explicit(self) -> bool:
+        return self.tableau.explicit
+
+    @property
+    def symplectic(self) -> bool:
+        return self.tableau.symplectic
+
+    @property
+    def reversible(self) -> bool:
+        return self.tableau.symmetric
+
+    @property
+    def stability(self) -> RungeKuttaStability:
+        return RungeKuttaStability(self.tableau)
+
     def check(self, field: AbstractField) -> None:
         """Accept every field."""
+
+
+class AbstractExplicitRungeKutta(AbstractRungeKutta):
+    """The step that all explicit Runge-Kutta methods share; subclasses bring a ``tableau``."""
 
     def nesting(self, field: AbstractField) -> int:
         return _longest_chain(self.tableau) * field.depth
 
-    def step(self, field: AbstractField, time: Scalar, y: State, u: Drive, dt: Scalar) -> State:
+    def step(self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
         tableau = self.tableau
         slopes: list[State] = []
         for row, node in zip(tableau.a, tableau.c, strict=True):
-            at = time if node == 0 else time + float(node) * dt
-            slopes.append(field(at, _advance(y, row, slopes, dt), u))
-        return _advance(y, tableau.b, slopes, dt)
+            inner = advance(state, row, slopes, dt)
+            slopes.append(evaluate(field, time, inner, u, dt, float(node)))
+        return advance(state, tableau.b, slopes, dt)
 
 
-class RungeKutta(AbstractRungeKutta):
+class RungeKutta(AbstractExplicitRungeKutta):
     """The explicit Runge-Kutta method of any Butcher tableau.
 
     ``K_i = F(s + c_i dt, y + dt sum_{j<i} a_ij K_j)``, ``y+ = y + dt sum_i b_i K_i``. Stages and
@@ -50,7 +76,7 @@ class RungeKutta(AbstractRungeKutta):
     >>> kutta3.stages, kutta3.order
     (3, 3)
 
-    Raises ``InputError`` if the tableau is not explicit.
+    Raises ``InputError`` if the tableau is not explicit (see ``ImplicitRungeKutta``).
     """
 
     tableau: ButcherTableau = eqx.field(static=True)
@@ -60,57 +86,13 @@ class RungeKutta(AbstractRungeKutta):
             raise InputError(f"tableau = {self.tableau!r}: RungeKutta takes a ButcherTableau.")
         if not self.tableau.explicit:
             raise InputError(
-                "the tableau is implicit: its a has entries on or above the diagonal; "
-                "RungeKutta steps explicit tableaux only."
+                "the tableau is implicit: its a has entries on or above the diagonal; RungeKutta "
+                "steps explicit tableaux only, ImplicitRungeKutta the others."
             )
 
 
-_EULER = ButcherTableau([[]], [1])
-_MIDPOINT = ButcherTableau([[], ["1/2"]], [0, 1])
-_HEUN = ButcherTableau([[], [1]], ["1/2", "1/2"])
-_RK4 = ButcherTableau([[], ["1/2"], [0, "1/2"], [0, 0, 1]], ["1/6", "1/3", "1/3", "1/6"])
-
-
-class Euler(AbstractRungeKutta):
-    """Forward Euler: ``y+ = y + dt F(s, y)``. Order 1, one stage.
-
-    With dt = 1 it turns ``h' = -h + tanh(W h + V x + b)`` into the Elman network.
-    Reference: Euler, *Institutionum calculi integralis* (1768).
-    """
-
-    tableau: ClassVar[ButcherTableau] = _EULER
-
-
-class Midpoint(AbstractRungeKutta):
-    """The explicit midpoint rule: ``y+ = y + dt F(s + dt/2, y + dt/2 F(s, y))``. Order 2, 2 stages.
-
-    Reference: Runge, Math. Ann. 46 (1895).
-    """
-
-    tableau: ClassVar[ButcherTableau] = _MIDPOINT
-
-
-class Heun(AbstractRungeKutta):
-    """Heun's method: the mean of the slopes at both ends of the step. Order 2, 2 stages.
-
-    ``K1 = F(s, y)``, ``K2 = F(s + dt, y + dt K1)``, ``y+ = y + dt (K1 + K2) / 2``.
-    Reference: Heun, Z. Math. Phys. 45 (1900).
-    """
-
-    tableau: ClassVar[ButcherTableau] = _HEUN
-
-
-class RK4(AbstractRungeKutta):
-    """The classical Runge-Kutta method. Order 4, 4 stages.
-
-    ``y+ = y + dt (K1 + 2 K2 + 2 K3 + K4) / 6`` with slopes at s, s + dt/2 (twice) and s + dt.
-    Reference: Kutta, Z. Math. Phys. 46 (1901).
-    """
-
-    tableau: ClassVar[ButcherTableau] = _RK4
-
-
-def _advance(y: State, coefficients, slopes: list[State], dt: Scalar) -> State:
+def advance(y: State, coefficients, slopes: list[State], dt: Scalar) -> State:
+    """Return ``y + dt sum_j coefficients_j slopes_j``."""
     used = [(float(a), k) for a, k in zip(coefficients, slopes, strict=False) if a != 0]
     return add_scaled(y, *[(dt if a == 1 else a * dt, k) for a, k in used])
 

@@ -2,4 +2,5 @@
 
 from ._adjoint import Adjoint as Adjoint
 from ._base import AbstractUnroll as AbstractUnroll
+from ._reversible import Reversible as Reversible
 from ._scan import Scan as Scan

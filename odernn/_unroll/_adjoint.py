@@ -51,12 +51,12 @@ class Adjoint(AbstractUnroll):
         self, step: Step, prepare: Prepare, y0: State, inputs: PyTree
     ) -> tuple[State, State]:
         length = steps(inputs)
-        size = _block_size(length, self.block)
-        local = _LocalStep(step, y0, jax.eval_shape(prepare, inputs))
+        size = block_size(length, self.block)
+        local = LocalStep(step, y0, jax.eval_shape(prepare, inputs))
         run = jax.checkpoint(
-            partial(_run_block, local, prepare),
+            partial(run_block, local, prepare),
             prevent_cse=False,
-            policy=jax.checkpoint_policies.save_only_these_names(_STATES),
+            policy=_keep_states,
         )
         count = length // size
         whole = count * size
@@ -72,12 +72,17 @@ class Adjoint(AbstractUnroll):
         return states, last
 
 
-def _block_size(length: int, wanted: int) -> int:
+def block_size(length: int, wanted: int) -> int:
     """A size near the wanted one that divides the length, else the wanted one."""
     if length <= 2 * wanted:
         return length
     near = sorted(range(wanted // 2 + 1, 2 * wanted), key=lambda size: abs(size - wanted))
     return next((size for size in near if length % size == 0), wanted)
+
+
+def _keep_states(primitive: Any, /, *_: Any, **parameters: Any) -> bool:
+    """The policy of what is stored. JAX's own trips over operations with a parameter ``prim``."""
+    return primitive.name == "name" and parameters["name"] == _STATES
 
 
 class _Residuals(NamedTuple):
@@ -87,7 +92,7 @@ class _Residuals(NamedTuple):
     operands: list  # what each parameter matrix is multiplied with
 
 
-class _LocalStep:
+class LocalStep:
     """A step taken apart: parameters by themselves, products with them, and the rest.
 
     ``constants`` are all values that depend on parameters only (skew parts, stacked weights),
@@ -122,17 +127,29 @@ class _LocalStep:
         )
         self.heads, self.shared = _heads(self.program, self.constants)
 
-    def evaluate(self, constants: list, y: list, v: list, offsets: list) -> tuple[list, list]:
-        """Return the next state and the operand of every head; offsets are added to the heads."""
+    def evaluate(
+        self, constants: list, y: list, v: list, offsets: list, shared: list | None = None
+    ) -> tuple[list, list]:
+        """Return the next state and the operand of every head; offsets are added to the heads.
+
+        ``shared`` stands in for the shared constants, except in heads: what a constant contributes
+        there is counted by the head.
+        """
+        outside = list(constants)
+        for i, value in zip(self.shared, shared or [], strict=shared is not None):
+            outside[i] = value
         variables = self.program.invars
-        environment = dict(zip(variables, [*constants, *y, *v], strict=True))
+        environment = dict(zip(variables, [*outside, *y, *v], strict=True))
         operands: list = []
         for eqn in self.program.eqns:
             values = [x.val if isinstance(x, Literal) else environment[x] for x in eqn.invars]
-            results = evaluate(eqn, values)
             if id(eqn) in self.heads:
-                operands.append(values[1 - self.heads[id(eqn)][0]])
-                results = [results[0] + offsets[len(operands) - 1]]
+                position, index, _ = self.heads[id(eqn)]
+                values[position] = constants[index]
+                operands.append(values[1 - position])
+                results = [evaluate(eqn, values)[0] + offsets[len(operands) - 1]]
+            else:
+                results = evaluate(eqn, values)
             environment.update(zip(eqn.outvars, results, strict=True))
         outvars = self.program.outvars
         return [x.val if isinstance(x, Literal) else environment[x] for x in outvars], operands
@@ -158,10 +175,7 @@ class _LocalStep:
         def function(y, floats, shared, offsets):
             floats = iter(floats)
             drive = [next(floats) if f else x for x, f in zip(v, inexact, strict=True)]
-            values = list(constants)
-            for i, value in zip(self.shared, shared, strict=True):
-                values[i] = value
-            return self.evaluate(values, y, drive, offsets)
+            return self.evaluate(constants, y, drive, offsets, shared)
 
         floats = [x for x, f in zip(v, inexact, strict=True) if f]
         shared = [constants[i] for i in self.shared]
@@ -171,8 +185,12 @@ class _LocalStep:
         return _Residuals(coefficients, operands), program
 
 
-def _run_block(local: _LocalStep, prepare: Prepare, y_in: State, inputs: PyTree):
+def run_block(
+    local: LocalStep, prepare: Prepare, y_in: State, inputs: PyTree, known: State | None = None
+) -> tuple[State, State]:
     """Run a block of steps: a plain loop whose gradient is the adjoint's.
+
+    Returns (last state, states). Where the states are ``known`` already, no loop is run.
 
     The loop itself is cut off from differentiation. The gradient enters through ``_attach``: it
     hands the adjoint of every step to the values that the step was made of, and these are computed
@@ -183,9 +201,11 @@ def _run_block(local: _LocalStep, prepare: Prepare, y_in: State, inputs: PyTree)
     prepared = prepare(inputs)
     size = steps(inputs)
     y_leaves, v_leaves = jax.tree.leaves(y_in), jax.tree.leaves(prepared)
-    states = checkpoint_name(
-        _loop(local, cut(local.constants), cut(y_leaves), cut(v_leaves), size), _STATES
-    )
+    if known is None:
+        states = loop(local, cut(local.constants), cut(y_leaves), cut(v_leaves), size)
+    else:
+        states = cut(jax.tree.leaves(known))
+    states = checkpoint_name(states, _STATES)
     before = [
         jnp.concatenate([y[None], s[:-1]]) for y, s in zip(cut(y_leaves), states, strict=True)
     ]
@@ -224,7 +244,7 @@ def _run_block(local: _LocalStep, prepare: Prepare, y_in: State, inputs: PyTree)
     return jax.tree.unflatten(tree, [a[-1] for a in out]), jax.tree.unflatten(tree, out)
 
 
-def _loop(local: _LocalStep, constants: list, y: list, v: list, size: int) -> list:
+def loop(local: LocalStep, constants: list, y: list, v: list, size: int) -> list:
     """Return the states after each step of a block, stacked."""
     none = [jnp.zeros((), e.outvars[0].aval.dtype) for _, _, e in local.heads.values()]
     buffers = [jnp.zeros((size, *leaf.shape), leaf.dtype) for leaf in y]

@@ -7,13 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .._field import AbstractField, AbstractPartitionedField
+from .._field import AbstractPartitionedField, AbstractRelaxationField
+from .._initial import check_sizes, uniform
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
 from ._activation import gates
-from ._initial import check_sizes, uniform
 
 
-class Gated(AbstractField):
+class Gated(AbstractRelaxationField):
     """Gated relaxation: ``h' = (1 - z).(g - h)``, the field of the GRU.
 
     ``r, z = sigma(V x + b + W h)``, ``g = tanh(V_g x + b_g + r.(W_g h + d))``. Order 1, depth 2.
@@ -48,17 +48,25 @@ class Gated(AbstractField):
     def drive(self, x: Float[Array, " input"]) -> Float[Array, " gates"]:
         return x @ self.input_weight + self.bias
 
+    def relaxation(self, time: Scalar, y: State, u: Float[Array, " gates"]) -> tuple[State, State]:
+        rate, candidate = self._rate_and_candidate(y, u)
+        return rate, rate * candidate
+
     def __call__(
         self, time: Scalar, y: Float[Array, " hidden"], u: Float[Array, " gates"]
     ) -> Float[Array, " hidden"]:
+        rate, candidate = self._rate_and_candidate(y, u)
+        return rate * (candidate - y)
+
+    def _rate_and_candidate(self, y: Array, u: Array) -> tuple[Array, Array]:
         from_state = y @ self.weight
         split = 2 * self.hidden_size
         reset, keep = gates(from_state[:split] + u[:split], "ss")
         candidate = jnp.tanh(u[split:] + reset * (from_state[split:] + self.candidate_bias))
-        return (1 - keep) * (candidate - y)
+        return 1 - keep, candidate
 
 
-class LSTM(AbstractPartitionedField):
+class LSTM(AbstractPartitionedField, AbstractRelaxationField):
     """Long short-term memory: ``c' = -(1 - f).c + i.g``, then ``h' = -h + o.tanh(c)``.
 
     ``i, f, o = sigma(V x + b + W h)``, ``g = tanh(V_g x + b_g + W_g h)``. State blocks ``h``,
@@ -104,8 +112,13 @@ class LSTM(AbstractPartitionedField):
             return enter * candidate - (1 - forget) * y["c"]
         return leave * jnp.tanh(y["c"]) - y["h"]
 
+    def relaxation(self, time: Scalar, y: State, u: Float[Array, " gates"]) -> tuple[State, State]:
+        enter, forget, candidate, leave = self.freeze(time, y, u)
+        rates = {"h": jnp.ones_like(forget), "c": 1 - forget}
+        return rates, {"h": leave * jnp.tanh(y["c"]), "c": enter * candidate}
 
-class LEM(AbstractPartitionedField):
+
+class LEM(AbstractPartitionedField, AbstractRelaxationField):
     """Long expressive memory: two blocks, each relaxing on time scales of its own.
 
     ``z' = a.(tanh(W h + V x + b) - z)``, then ``h' = e.(tanh(T z + V' x + b') - h)``, with the
@@ -155,3 +168,8 @@ class LEM(AbstractPartitionedField):
         if block == "z":
             return slow * (candidate - y["z"])
         return fast * (jnp.tanh(y["z"] @ self.slow_weight + u) - y["h"])
+
+    def relaxation(self, time: Scalar, y: State, u: Float[Array, " all"]) -> tuple[State, State]:
+        fast, slow, candidate, u = self.freeze(time, y, u)
+        target = jnp.tanh(y["z"] @ self.slow_weight + u)
+        return {"h": fast, "z": slow}, {"h": fast * target, "z": slow * candidate}

@@ -4,13 +4,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .._field import AbstractField
-from .._typing import Array, Float, PRNGKeyArray, Scalar
+from .._field import AbstractField, AbstractRelaxationField, AbstractSemilinearField
+from .._initial import check_sizes, uniform
+from .._operator import Diagonal
+from .._typing import Array, Float, PRNGKeyArray, Scalar, State
 from ._activation import activation
-from ._initial import check_sizes, uniform
 
 
-class Leaky(AbstractField):
+class Leaky(AbstractSemilinearField, AbstractRelaxationField):
     """Leaky units: ``h' = -h + tanh(W h + V x + b)``.
 
     With Euler and dt = 1 it is the Elman network, with dt < 1 the leaky (CTRNN) one. Order 1,
@@ -52,7 +53,16 @@ class Leaky(AbstractField):
     def __call__(
         self, time: Scalar, y: Float[Array, " hidden"], u: Float[Array, " hidden"]
     ) -> Float[Array, " hidden"]:
-        return activation(self.activation)(y @ self.weight + u) - y
+        return self.rest(time, y, u) - y
+
+    def linear(self) -> Diagonal:
+        return Diagonal(-1.0)
+
+    def rest(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> Float[Array, " hidden"]:
+        return activation(self.activation)(y @ self.weight + u)
+
+    def relaxation(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> tuple[State, State]:
+        return jnp.ones_like(y), self.rest(time, y, u)
 
 
 class Antisymmetric(AbstractField):

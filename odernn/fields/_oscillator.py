@@ -7,12 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .._field import AbstractPartitionedField
+from .._field import AbstractPartitionedField, AbstractSemilinearField
+from .._initial import check_sizes, uniform
+from .._operator import Blocks
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
-from ._initial import check_sizes, uniform
 
 
-class Oscillator(AbstractPartitionedField):
+class Oscillator(AbstractPartitionedField, AbstractSemilinearField):
     """Coupled, damped, driven oscillators: ``h'' = tanh(W h + U h' + V x + b) - gamma h - eps h'``.
 
     State blocks ``h`` and ``v = h'``; a sequential method updates the velocity first. Order 2,
@@ -63,10 +64,18 @@ class Oscillator(AbstractPartitionedField):
         return x @ self.input_weight + self.bias
 
     def rate(self, block: str, time: Scalar, y: State, frozen: Any) -> Float[Array, " hidden"]:
-        h, v = y["h"], y["v"]
         if block == "h":
-            return v
+            return y["v"]
+        return self._force(y, frozen) - self.gamma * y["h"] - self.epsilon * y["v"]
+
+    def linear(self) -> Blocks:
+        matrix = [[0.0, 1.0], [-self.gamma, -self.epsilon]]
+        return Blocks(jnp.asarray(matrix, self.dtype), ("h", "v"))
+
+    def rest(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> State:
+        return {"h": jnp.zeros_like(y["h"]), "v": self._force(y, u)}
+
+    def _force(self, y: State, u: Float[Array, " hidden"]) -> Float[Array, " hidden"]:
         # One product with the stacked weights is faster than two with half the rows each.
         weights = jnp.concatenate([self.weight, self.velocity_weight])
-        force = jnp.tanh(jnp.concatenate([h, v]) @ weights + frozen)
-        return force - self.gamma * h - self.epsilon * v
+        return jnp.tanh(jnp.concatenate([y["h"], y["v"]]) @ weights + u)

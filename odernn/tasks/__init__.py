@@ -3,6 +3,7 @@
 from ._csv import read_csv as read_csv
 from ._digits import digits as digits
 from ._forecasting import forecasting as forecasting
+from ._forecasting import last_read as last_read
 from ._generated import adding as adding
 from ._generated import copy as copy
 from ._registry import get as get

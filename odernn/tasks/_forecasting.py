@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from .._results import InputError
 from ._csv import Table, read_table
@@ -27,6 +28,11 @@ def forecasting(
 ) -> Task:
     """At each row, forecast one column `horizon` rows later from all numeric columns so far.
 
+    The targets are differences: the scaled value then less the present one. A network that
+    answers 0 repeats the present value, wherever a series has drifted to since training. Their
+    mean squared error is that of the scaled values; `odernn.train.predict` adds the present value
+    again.
+
     The rows are split in order of time by the row that is forecast: the first 70 % are for
     training, the next 15 % for validation, the rest for testing. Neither the scaling nor a
     training window sees a later row. What is to be forecast in validation and test may use all
@@ -39,8 +45,9 @@ def forecasting(
     `length // 2` rows of past. Dependences longer than a window are not learnt: choose `length`
     accordingly.
 
-    Missing numbers need `mask_missing`: a row that lacks one is masked (the state is held there),
-    and a forecast whose true value is missing does not count.
+    Missing numbers need `mask_missing`: a row that lacks one is masked (the state is held there,
+    and the present value is that of the last row that lacks none). A forecast whose true value
+    is missing does not count, nor one before the first row that lacks none.
 
     Arguments:
         path: a CSV file with a line of column names. Columns without any number are ignored.
@@ -79,8 +86,13 @@ def forecasting(
     first = cuts[0][0][0]
     seen = np.where(present, values, np.nan)[first : ends[0]]
     scaling = Scaling.fit(seen, [f"column {name!r} of {table.path}" for name in names])
-    scaled = single(scaling.apply(values), str(table.path))
-    parts = [_windows(scaled, present, cut, window, horizon, column) for cut in cuts]
+    levels = scaling.apply(values)
+    read = np.asarray(present.all(axis=1))
+    now = last_read(levels[:, column], read)[:-horizon]
+    counts = present[horizon:, column] & ~np.isnan(now)
+    differences = np.where(counts, levels[horizon:, column] - now, 0.0)[:, None]
+    inputs, targets = (single(array, str(table.path)) for array in (levels, differences))
+    parts = [_windows(inputs, targets, read, counts, cut, window) for cut in cuts]
     for part, label in zip(parts, ("training", "validation", "test"), strict=True):
         if part.target_mask is not None and not part.target_mask.any():
             raise InputError(
@@ -101,9 +113,27 @@ def forecasting(
         channels=names,
         scaling=scaling,
         target=target,
-        target_scaling=scaling.select(column),
-        baseline=(_persistence(test, column), "repeating the present value"),
+        target_scaling=Scaling((0.0,), (scaling.std[column],)),
+        baseline=(_persistence(test), "repeating the present value"),
     )
+
+
+def last_read(
+    values: Float[np.ndarray, "*n time"], read: Bool[np.ndarray, "*n time"] | None
+) -> Float[np.ndarray, "*n time"]:
+    """At each step the value at the last step that was read, itself included; nan before any.
+
+    It is what a forecast is the difference from. Where `read` is None, all steps are.
+
+    >>> last_read(np.array([1.0, 2.0, 3.0]), np.array([False, True, False])).tolist()
+    [nan, 2.0, 2.0]
+    """
+    if read is None:
+        return values
+    steps = np.arange(values.shape[-1])
+    last = np.maximum.accumulate(np.where(read, steps, -1), axis=-1)
+    known = np.take_along_axis(values, np.maximum(last, 0), axis=-1)
+    return np.where(last < 0, np.nan, known)
 
 
 def _target(table: Table, names: tuple[str, ...], target: str | None) -> str:
@@ -158,26 +188,26 @@ def _latest(
 
 
 def _windows(
-    scaled: np.ndarray,
-    present: np.ndarray,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    read: np.ndarray,
+    counts: np.ndarray,
     cuts: list[tuple[int, int, int]],
     window: int,
-    horizon: int,
-    column: int,
 ) -> Dataset:
     start, low, _ = np.array(cuts).T
     steps = start[:, None] + np.arange(window)
-    mask = np.asarray(present.all(axis=1))[steps]
-    counts = (steps >= low[:, None]) & present[steps + horizon, column]
+    mask = read[steps]
+    target_mask = (steps >= low[:, None]) & counts[steps]
     return Dataset(
-        inputs=scaled[steps],
-        targets=scaled[steps + horizon][..., column : column + 1],
+        inputs=inputs[steps],
+        targets=targets[steps],
         mask=None if mask.all() else mask,
-        target_mask=None if counts.all() else counts,
+        target_mask=None if target_mask.all() else target_mask,
     )
 
 
-def _persistence(test: Dataset, column: int) -> float:
-    """Mean squared error of forecasting the last known value, over what counts."""
-    error = (test.inputs[..., column] - test.targets[..., 0]) ** 2
-    return float(error.mean() if test.target_mask is None else error[test.target_mask].mean())
+def _persistence(test: Dataset) -> float:
+    """Mean squared error of a network that answers 0, over what counts."""
+    squares = test.targets**2
+    return float(squares.mean() if test.target_mask is None else squares[test.target_mask].mean())

@@ -176,10 +176,6 @@ class Scaling:
         values = self._checked(values)
         return (values.astype(np.float64) * self.std + self.mean).astype(values.dtype)
 
-    def select(self, channel: int) -> "Scaling":
-        """The scaling of one channel alone."""
-        return Scaling((self.mean[channel],), (self.std[channel],))
-
     def to_dict(self) -> dict[str, list[float]]:
         """Plain lists, for JSON."""
         return {"mean": list(self.mean), "std": list(self.std)}
@@ -227,7 +223,8 @@ class Task:
         target_mask: the steps that the metric looks at, for all sequences alike; None: all. The
             loss is the mean over all steps (less those of `Dataset.target_mask`).
         scaling: what was done to the inputs, fitted on the training part only; None: nothing.
-        target: the channel that is forecast, if it is one.
+        target: the channel that is forecast, if it is one; targets are then differences from its
+            present value.
         target_scaling: what was done to the targets; None: nothing.
         time_unit: what one input step is in the unit of the file's time stamps (seconds, if
             those are dates); None without time stamps.

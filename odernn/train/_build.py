@@ -64,7 +64,7 @@ def _cell(config: Config, input_size: int, key: jax.Array) -> Cell:
 def _method(name: str):
     if name.lower() not in methods.METHODS:
         raise unknown_name("method", name, methods.METHODS)
-    return methods.METHODS[name.lower()]()
+    return methods.METHODS[name.lower()]
 
 
 def _readout_class(config: Config, task: Task):

@@ -53,7 +53,8 @@ class Config:
     batch_size: int = 32
     """Sequences per gradient step."""
     learning_rate: float | None = None
-    """Peak learning rate (AdamW, linear warm-up, cosine decay to zero); by default the cell's."""
+    """Peak learning rate (AdamW, linear warm-up, cosine decay to zero); by default the cell's if a
+    sequence has one label, else 0.005."""
     warmup: float = 0.1
     """Fraction of all steps spent raising the learning rate."""
     weight_decay: float | None = None

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from .._model import Model
 from .._results import InputError
 from .._storage import load, load_metadata
-from ..tasks import Dataset, Scaling
+from ..tasks import Dataset, Scaling, last_read
 from . import _folder as folders
 from ._loop import EVALUATED, evaluation_batch, mean_loss_and_metric
 from ._loss import Batch, batches, outputs, sums
@@ -31,6 +31,7 @@ def evaluate(run: str | Path) -> dict[str, Any]:
     folder = Path(run)
     folders.read_result(folder)
     config = folders.read_config(folder)
+    _about(folder)
     task = get_task(config)
     model = _load(folder)
     if (model.input_size, model.output_size) != (task.input_size, task.output_size):
@@ -66,7 +67,8 @@ def predict(
         times: time stamps in input steps, strictly increasing.
 
     Returns the probability of each class, or values in their original units; with one output a
-    step there is a time axis. `odernn.load_metadata(run)` has the names of classes and channels.
+    step there is a time axis. A forecast begins at the last step that was observed: before there
+    is one, it is nan. `odernn.load_metadata(run)` has the names of classes and channels.
 
     Raises:
         InputError: the run folder is incomplete or of another version, or shapes or values do not
@@ -74,7 +76,7 @@ def predict(
     """
     folder = Path(run)
     folders.read_result(folder)
-    about = load_metadata(folder)
+    about = _about(folder)
     data = _dataset(about, inputs, lengths, mask, times)
     model = _load(folder)
     apply = eqx.filter_jit(outputs)
@@ -85,7 +87,28 @@ def predict(
         return np.asarray(jax.nn.softmax(predicted, axis=-1))
     if about["target_scaling"] is not None:
         predicted = Scaling.from_dict(about["target_scaling"]).undo(predicted)
-    return predicted
+    if about["target"] is None:
+        return predicted
+    if predicted.ndim != 3:
+        raise InputError(f"the model in {folder} is not the one that its description is of.")
+    values = np.asarray(inputs, np.float64)[..., about["channels"].index(about["target"])]
+    return last_read(values, data.mask)[..., None] + predicted
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What the model says about its task.
+
+    Raises:
+        InputError: a forecast from before forecasts were differences.
+    """
+    about = load_metadata(folder)
+    if about.get("target") is not None and about.get("differences") is not True:
+        raise InputError(
+            f"the model in {folder} forecasts values, as earlier versions did, and not differences "
+            f"from the present value: train again with `odernn train --config "
+            f"{folder / folders.CONFIG}`."
+        )
+    return about
 
 
 def _load(folder: Path) -> Model:

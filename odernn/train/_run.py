@@ -281,6 +281,7 @@ def describe_task(config: Config, task: Task) -> dict[str, Any]:
         "scaling": None if task.scaling is None else task.scaling.to_dict(),
         "target": task.target,
         "target_scaling": None if task.target_scaling is None else task.target_scaling.to_dict(),
+        "differences": task.target is not None,
         "time_unit": task.time_unit,
         "horizon": config.horizon,
         "mask_missing": config.mask_missing,

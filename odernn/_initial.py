@@ -1,10 +1,10 @@
-"""Initial weights."""
+"""Sizes and initial weights of what has parameters."""
 
 import jax
 import jax.numpy as jnp
 
-from .._results import InputError
-from .._typing import Array, Float, PRNGKeyArray
+from ._results import InputError
+from ._typing import Array, Float, PRNGKeyArray
 
 
 def uniform(key: PRNGKeyArray, shape: tuple[int, ...], bound: float) -> Float[Array, "..."]:

@@ -1,0 +1,285 @@
+"""Methods made of another method: several steps in one, reversible, or adaptive ones."""
+
+from typing import Any, ClassVar, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from .._field import AbstractField
+from .._interpolation import drive_at, within
+from .._results import InputError
+from .._stability import GrowthStability
+from .._typing import Drive, Scalar, State
+from ._base import AbstractInvertible, AbstractOneStep
+from ._solve import check_max_steps
+
+
+class Substeps(AbstractInvertible, AbstractOneStep):
+    """Several steps of a method within one input step: m steps of length dt / m.
+
+    Order of the method; stages and n times m. **Arguments**: ``method``, a one-step method;
+    ``steps`` m.
+
+    >>> from odernn import RK4
+    >>> Substeps(RK4(), 3).stages
+    12
+
+    Raises ``InputError`` if the method carries a past, or ``steps`` is no whole number of at
+    least 1.
+    """
+
+    method: AbstractOneStep
+    steps: int = eqx.field(static=True)
+
+    symplectic: ClassVar[bool] = False
+
+    def __check_init__(self):
+        if not isinstance(self.method, AbstractOneStep):
+            raise InputError(
+                f"method = {self.method!r}: Substeps takes a one-step method; one that carries a "
+                "past is refined by a smaller dt."
+            )
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise InputError(f"steps = {self.steps!r}: give a whole number of at least 1.")
+
+    @property
+    def stages(self) -> int:
+        return self.steps * self.method.stages
+
+    @property
+    def order(self) -> int:
+        return self.method.order
+
+    @property
+    def explicit(self) -> bool:
+        return self.method.explicit
+
+    @property
+    def reversible(self) -> bool:
+        return self.method.reversible
+
+    @property
+    def stability(self) -> GrowthStability:
+        def growth(z):
+            return (self.method.stability_function(z / self.steps) ** self.steps)[..., None, None]
+
+        return GrowthStability(growth)
+
+    def check(self, field: AbstractField) -> None:
+        self.method.check(field)
+
+    def nesting(self, field: AbstractField) -> int:
+        return self.steps * self.method.nesting(field)
+
+    def step(self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
+        for part in self._parts(time, u, dt):
+            state = self.method.step(field, part[0], state, *part[1:])
+        return state
+
+    def check_inverse(self, field: AbstractField) -> None:
+        if not isinstance(self.method, AbstractInvertible):
+            raise InputError(
+                f"a step of Substeps({type(self.method).__name__}) has no inverse: take a "
+                "reversible method inside, StormerVerlet() say."
+            )
+        self.method.check_inverse(field)
+
+    def inverse(
+        self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar
+    ) -> State:
+        method = cast(AbstractInvertible, self.method)
+        for part in reversed(self._parts(time, u, dt)):
+            state = method.inverse(field, part[0], state, *part[1:])
+        return state
+
+    def _parts(self, time: Scalar, u: Drive, dt: Scalar) -> list[tuple[Scalar, Drive, Scalar]]:
+        share = 1 / self.steps
+        return [
+            (time + i * share * dt, within(u, i * share, share), dt * share)
+            for i in range(self.steps)
+        ]
+
+
+class Pair(eqx.Module):
+    """The two states that an algebraically reversible method carries."""
+
+    y: State
+    z: State
+
+
+class AlgebraicallyReversible(AbstractInvertible):
+    """McCallum and Foster's reversible form of an explicit Runge-Kutta method.
+
+    Two states are carried, and with ``P_dt(y)`` the increment of the method::
+
+        y+ = c y + (1 - c) z + P_dt(z),    z+ = z - P_{-dt}(y+)
+
+    which is undone by the same increments. Order of the method; twice its stages; memory: one state
+    more (t is doubled). The inverse multiplies errors by 1/c a step.
+
+    **Arguments**: ``method``, an explicit one-step method; ``coupling`` c in (0, 1).
+
+    >>> from odernn import RK4
+    >>> AlgebraicallyReversible(RK4()).order
+    4
+
+    Raises ``InputError`` for other methods and values. Reference: McCallum, Foster,
+    arXiv:2410.11648.
+    """
+
+    method: AbstractOneStep
+    coupling: float = eqx.field(static=True, default=0.999)
+
+    explicit: ClassVar[bool] = True
+    symplectic: ClassVar[bool] = False
+    reversible: ClassVar[bool] = True
+    memory: ClassVar[int] = 1
+    starting_steps: ClassVar[int] = 0
+
+    def __check_init__(self):
+        if not (isinstance(self.method, AbstractOneStep) and self.method.explicit):
+            raise InputError(
+                f"method = {self.method!r}: give an explicit one-step method, RK4() say."
+            )
+        if not 0 < self.coupling < 1:
+            raise InputError(f"coupling = {self.coupling!r}: give a number in (0, 1).")
+
+    @property
+    def stages(self) -> int:
+        return 2 * self.method.stages
+
+    @property
+    def order(self) -> int:
+        return self.method.order
+
+    @property
+    def stability(self) -> GrowthStability:
+        def growth(z):
+            ahead = self.method.stability_function(z) - 1
+            behind = self.method.stability_function(-z) - 1
+            first = [self.coupling + 0 * z, 1 - self.coupling + ahead]
+            second = [-behind * first[0], 1 - behind * first[1]]
+            rows = [jnp.stack(row, axis=-1) for row in (first, second)]
+            return jnp.stack(rows, axis=-2)
+
+        return GrowthStability(growth)
+
+    def check(self, field: AbstractField) -> None:
+        self.method.check(field)
+
+    def nesting(self, field: AbstractField) -> int:
+        return 2 * self.method.nesting(field)
+
+    def start(self, field: AbstractField, y: State) -> Pair:
+        return Pair(y, y)
+
+    def current(self, state: Pair) -> State:
+        return state.y
+
+    def step(self, field: AbstractField, time: Scalar, state: Pair, u: Drive, dt: Scalar) -> Pair:
+        c = self.coupling
+        ahead = self._increment(field, time, state.z, u, dt)
+        y = jax.tree.map(lambda y, z, p: c * y + (1 - c) * z + p, state.y, state.z, ahead)
+        behind = self._increment(field, time + dt, y, within(u, 1.0, -1.0), -dt)
+        return Pair(y, jax.tree.map(jnp.subtract, state.z, behind))
+
+    def first_step(
+        self, field: AbstractField, time: Scalar, state: Pair, u: Drive, dt: Scalar
+    ) -> Pair:
+        return self.step(field, time, state, u, dt)
+
+    def later_step(
+        self, field: AbstractField, time: Scalar, state: Pair, u: Drive, dt: Scalar
+    ) -> Pair:
+        return self.step(field, time, state, u, dt)
+
+    def check_inverse(self, field: AbstractField) -> None:
+        """Accept every field."""
+
+    def inverse(
+        self, field: AbstractField, time: Scalar, state: Pair, u: Drive, dt: Scalar
+    ) -> Pair:
+        c = self.coupling
+        behind = self._increment(field, time + dt, state.y, within(u, 1.0, -1.0), -dt)
+        z = jax.tree.map(jnp.add, state.z, behind)
+        ahead = self._increment(field, time, z, u, dt)
+        y = jax.tree.map(lambda y, z, p: (y - (1 - c) * z - p) / c, state.y, z, ahead)
+        return Pair(y, z)
+
+    def _increment(self, field: AbstractField, time: Any, y: State, u: Drive, dt: Any) -> State:
+        return jax.tree.map(jnp.subtract, self.method.step(field, time, y, u, dt), y)
+
+
+class Adaptive(AbstractOneStep):
+    """Diffrax's Tsit5 with as many steps of its own as an error tolerance asks for.
+
+    For fields that are meant in continuous time, and as a reference. Order 5; the number of
+    evaluations depends on the state, which ``stages`` (of one inner step) and n do not count.
+
+    **Arguments**: ``rtol`` and ``atol``, tolerances relative and absolute; ``max_steps``, inner
+    steps allowed in one step. Raises ``InputError`` for values out of range; more inner steps than
+    allowed are an error at run time. Reference: Kidger, "On Neural Differential Equations" (2022);
+    Tsitouras, Comput. Math. Appl. 62 (2011).
+    """
+
+    rtol: float = eqx.field(static=True, default=1e-6)
+    atol: float = eqx.field(static=True, default=1e-9)
+    max_steps: int = eqx.field(static=True, default=256)
+
+    stages: ClassVar[int] = 6
+    order: ClassVar[int] = 5
+    explicit: ClassVar[bool] = True
+    symplectic: ClassVar[bool] = False
+    reversible: ClassVar[bool] = False
+
+    def __check_init__(self):
+        for name in ("rtol", "atol"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise InputError(f"{name} = {value!r}: give a number in (0, 1).")
+        check_max_steps(self.max_steps)
+
+    @property
+    def stability(self) -> GrowthStability:
+        return GrowthStability(lambda z: jnp.exp(z)[..., None, None])
+
+    def check(self, field: AbstractField) -> None:
+        """Accept every field."""
+
+    def nesting(self, field: AbstractField) -> int:
+        return self.stages * field.depth
+
+    def step(self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
+        import diffrax
+
+        real = jnp.finfo(jax.tree.leaves(state)[0].dtype).dtype
+        start, length = jnp.asarray(time, real), jnp.asarray(dt, real)
+
+        # In units of the step, so that the drive's own time needs no conversion.
+        def slope(node: Any, y: State, args: Any) -> State:
+            field, u, start, length = args
+            rate = field(start + node * length, y, drive_at(u, node))
+            return jax.tree.map(lambda r: length.astype(r.dtype) * r, rate)
+
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(slope),
+            diffrax.Tsit5(),
+            jnp.zeros((), real),
+            jnp.ones((), real),
+            None,
+            state,
+            args=(field, u, start, length),
+            stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
+            max_steps=self.max_steps,
+            # Its loop is differentiated as any other program: in both modes, under any unroll.
+            adjoint=diffrax.DirectAdjoint(),
+            throw=False,
+        )
+        after = jax.tree.map(lambda a: a[-1], cast(Any, solution.ys))
+        return eqx.error_if(
+            after,
+            solution.result != diffrax.RESULTS.successful,
+            f"Adaptive did not reach its tolerance in {self.max_steps} inner steps, or a value is "
+            "not finite: take a smaller dt, larger tolerances or more max_steps.",
+        )
