@@ -152,8 +152,9 @@ class Layer(AbstractLayer):
             xs = jnp.where(valid[:, None], xs, jnp.zeros_like(xs))
         if times is not None:
             times = _check_times(times, count, valid)
-        # Only where no mask can leave out a first step is it known which steps are the first.
-        return _run(self, xs, times, valid, y0, past, fresh and mask is None)
+        # Only where no first step can be left out is it known which steps are the first.
+        fresh = fresh and (valid is None or (mask is None and not self.reverse))
+        return _run(self, xs, times, valid, y0, past, fresh)
 
     def _start(self, initial_state: State | None) -> tuple[State, bool]:
         """The state to start from, and whether no step has been taken to get there."""

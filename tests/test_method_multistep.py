@@ -206,7 +206,7 @@ def test_coefficients_for_equal_steps_lose_the_order_where_steps_vary(name, monk
     """What the test above would see if the lengths of the steps were not looked at."""
     alpha, beta, scale = PUBLISHED[name]
     even = [a / scale for a in alpha], [b / scale for b in beta]
-    monkeypatch.setattr(type(METHODS[name]), "coefficients", lambda *_: even)
+    monkeypatch.setattr(type(METHODS[name]), "_weights", lambda *_: even)
     slope = np.log2(_error(Logistic(), METHODS[name], 24) / _error(Logistic(), METHODS[name], 48))
     assert not slope > METHODS[name].order - 0.5
 
@@ -341,7 +341,6 @@ def test_padding_is_not_read(name, key, rng):
         _close(state, last)
 
 
-@pytest.mark.xfail(strict=True, reason="the layer takes padding for the first steps")
 @pytest.mark.parametrize("name", SOME)
 def test_padding_is_not_read_in_reverse(name, key, rng):
     layer = _layer(cases.FIELDS["Leaky"](key), METHODS[name], 0.3, reverse=True)
@@ -446,7 +445,7 @@ def test_gradients(name, regular, key, rng):
     loss = jax.jit(lambda v: _loss(*eqx.combine(unravel(v), fixed), times))
     gradient = _flat(eqx.filter(scanned, eqx.is_inexact_array))
     for _ in range(3):
-        direction, h = rng.normal(size=flat.shape), 1e-4
+        direction, h = rng.normal(size=flat.shape), 1e-5
         measured = (loss(flat + h * direction) - loss(flat - h * direction)) / (2 * h)
         np.testing.assert_allclose(measured, gradient @ direction, rtol=1e-5, atol=1e-6)
     slope = scanned[0].cell.dt.log_dt
@@ -494,7 +493,7 @@ def _stiff_error(method, rate, precision="float64", count=20):
     layer = _layer(Stiff(rate, precision), method, 1 / count)
     hs, _ = layer(jnp.zeros((count, 1)), initial_state=jnp.ones(1))
     assert hs.dtype == precision
-    return np.abs(hs[:, 0] - np.cos(np.arange(1, count + 1) / count)).max()
+    return np.abs(np.asarray(hs)[:, 0] - np.cos(np.arange(1, count + 1) / count)).max()
 
 
 @pytest.mark.parametrize("name", [name for name in IMPLICIT if name.startswith("bdf")])
@@ -513,7 +512,9 @@ def test_equations_that_are_not_solved_are_an_error():
         with pytest.raises(Exception, match="solved? "):
             _stiff_error(method, 1e3)
         name = type(method).__name__
-        with pytest.raises(Exception, match=f"{name} did not solve the equations of a step in 1 "):
+        with pytest.raises(
+            Exception, match=f"{name}: the equations of a step were not solved in 1"
+        ):
             state = method.start(Stiff(1e3), jnp.ones(1))
             eqx.filter_jit(method.later_step)(Stiff(1e3), 0.0, state, jnp.zeros(1), 0.05)
     assert np.isfinite(_stiff_error(BDF(2, max_steps=2, throw=False), 1e3))
@@ -553,7 +554,6 @@ def test_leapfrog_is_undone_to_the_start(key, rng):
     for k in reversed(range(6)):
         y = cell.inverse(y, cell.drive(xs[k]), elapsed=float(k))
         _close(y, states[k], 1e-13)
-    assert np.array_equal(_flat(y.y), _flat(start))
 
 
 def test_a_leapfrog_step_of_traced_length_is_not_undone(key):

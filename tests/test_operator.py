@@ -163,9 +163,7 @@ def test_gradients_equal_finite_differences(kind, rng):
         return jax.tree.map(lambda a, d: a + step * d, (operator, dt), direction)
 
     slope = (loss(moved(1e-5)) - loss(moved(-1e-5))) / 2e-5
-    products = jax.tree.map(
-        lambda g, d: jnp.sum(g * d), jax.grad(loss)((operator, dt)), direction
-    )
+    products = jax.tree.map(lambda g, d: jnp.sum(g * d), jax.grad(loss)((operator, dt)), direction)
     np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=1e-7, atol=1e-8)
 
 
@@ -201,7 +199,9 @@ def test_zero_has_gradients(rng):
         gradient = jax.grad(total)(zero, real)
         assert all(np.isfinite(a).all() for a in jax.tree.leaves(gradient))
         # The first derivative of phi_k at zero is 1 / (k + 1)!.
-        along = jax.jvp(lambda o: total(o, real), (zero,), (jax.tree.map(jnp.ones_like, zero),))[1]
+        along = jax.jvp(
+            lambda o, real=real: total(o, real), (zero,), (jax.tree.map(jnp.ones_like, zero),)
+        )[1]
         ones = jax.tree.map(jnp.ones_like, zero)
         slope = sum(jnp.sum(a) for a in jax.tree.leaves(ones.apply(real)))
         wanted = 0.1 * slope * sum(1 / factorial(k + 1) for k in range(4))
@@ -213,7 +213,7 @@ def test_zero_has_gradients(rng):
     [
         (lambda: odernn.Dense(jnp.ones((2, 3))), r"shape \(2, 3\): Dense takes a square one"),
         (lambda: odernn.Skew(jnp.ones(3)), r"shape \(3,\): Skew takes a square one"),
-        (lambda: odernn.Blocks(jnp.eye(3), ("h", "v")), r"shape \(3, 3\) for the blocks .*\(2, 2\)"),
+        (lambda: odernn.Blocks(jnp.eye(3), ("h", "v")), r"shape \(3, 3\) for .*\(2, 2\)"),
         (lambda: odernn.Blocks(jnp.ones(2), ("h", "v")), r"shape \(2,\) for the blocks"),
     ],
 )

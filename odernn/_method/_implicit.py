@@ -1,10 +1,9 @@
 """Implicit Runge-Kutta methods: one stepper over tableaux, and those with a name."""
 
-from collections.abc import Callable
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from math import isqrt
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -17,95 +16,56 @@ from .._tableau import ButcherTableau
 from .._typing import Drive, Scalar, State
 from ._base import AbstractInvertible, add_scaled, evaluate
 from ._runge_kutta import AbstractRungeKutta
-
-if TYPE_CHECKING:
-    from ._newton import Solution
+from ._solve import AbstractSolving, Solution, summary
 
 
-class AbstractImplicitRungeKutta(AbstractRungeKutta):
+class AbstractImplicitRungeKutta(AbstractRungeKutta, AbstractSolving):
     """The step that all implicit Runge-Kutta methods share; subclasses bring a ``tableau``.
 
     The unknowns are the increments ``D_i = dt F(s + c_i dt, y + sum_j a_ij D_j)``: of the size of
     the state however stiff the field; ``y+ = y + sum_i b_i D_i``. A diagonally implicit tableau is
-    solved stage after stage, any other as one system, by Newton's method from D = 0. Where the
-    field is affine in the state (``field.depth == 0``) one linear solve gives the step. Derivatives
-    are those of the implicit function: their memory does not depend on the number of iterations.
-
-    **Arguments** of all of them, by name: ``tolerance`` of the last update of Newton's method,
-    relative to 1 + the largest components of state and increments (None: ``eps**0.6`` of the
-    dtype, 4e-10 in float64 and 7e-5 in float32; the error left is of the order of its square);
-    ``max_steps``, iterations allowed; ``throw``: raise a run-time error where they do not suffice
-    or a value is not finite, or else go on with the last iterate. Raises ``InputError`` for values
-    out of range.
+    solved stage after stage, any other as one system, from D = 0. Arguments: ``AbstractSolving``.
     """
-
-    tolerance: float | None = eqx.field(static=True, default=None, kw_only=True)
-    max_steps: int = eqx.field(static=True, default=20, kw_only=True)
-    throw: bool = eqx.field(static=True, default=True, kw_only=True)
-
-    def __check_init__(self):
-        if self.tolerance is not None and not 0 < self.tolerance < 1:
-            raise InputError(f"tolerance = {self.tolerance!r}: give a number in (0, 1), or None.")
-        steps = self.max_steps
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise InputError(f"max_steps = {steps!r}: give a whole number of iterations.")
 
     def nesting(self, field: AbstractField) -> int:
         return self.stages * field.depth
 
     def step(self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
-        y, solution = self.attempt(field, time, state, u, dt)
-        return self._checked(y, solution)
+        return self.require(self.attempt(field, time, state, u, dt))
 
     def attempt(
-        self, field: AbstractField, time: Scalar, y: State, u: Drive, dt: Scalar
-    ) -> tuple[State, "Solution"]:
-        """Return the state one step later and how it was found, whether that succeeded or not."""
-        return self._solve(field, time, y, u, dt, undo=False)
+        self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar
+    ) -> tuple[State, Solution]:
+        return self._solve(field, time, state, u, dt, undo=False)
 
     def _solve(
         self, field: AbstractField, time: Scalar, y: State, u: Drive, dt: Scalar, *, undo: bool
-    ) -> tuple[State, "Solution"]:
+    ) -> tuple[State, Solution]:
         """Take the step, or go from its end to its beginning by the same method with -dt."""
-        from ._newton import Solution, find_affine_root, find_root
-
         tableau = self.tableau
-        scale = 1 + jnp.max(jnp.stack([jnp.max(jnp.abs(a)) for a in jax.tree.leaves(y)]))
-        tolerance = self.tolerance or float(jnp.finfo(scale.dtype).eps) ** 0.6
-        args = (field, time, y, u, dt)
-        increments: list[State] = []
+        known: list[State] = []
         solutions: list[Solution] = []
-        for group in _groups(tableau):
-            equations = _equations(tableau, group, undo)
-            guess = [jax.tree.map(jnp.zeros_like, y)] * len(group)
-            known = (args, list(increments))
-            if len(group) == 1 and tableau.a[group[0]][group[0]] == 0:
-                found = jax.tree.map(jnp.negative, equations(guess, known))
-            elif field.depth == 0:
-                found, solution = find_affine_root(equations, guess, known)
-                solutions.append(solution)
-            else:
-                found, solution = find_root(
-                    equations, guess, known, scale, tolerance, self.max_steps
-                )
-                solutions.append(solution)
-            increments += found
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *solutions)
-        summary = Solution(
-            stacked.converged.all(), stacked.iterations.max(), stacked.residual.max()
-        )
-        return _add(y, tableau.b, increments), summary
 
-    def _checked(self, y: State, solution: "Solution") -> State:
-        if not self.throw:
-            return y
-        return eqx.error_if(
-            y,
-            ~solution.converged,
-            f"{type(self).__name__}: the equations of a step were not solved in {self.max_steps} "
-            "iterations of Newton's method, or a value is not finite: take a smaller dt or a "
-            "larger max_steps; throw=False goes on with the last iterate.",
-        )
+        def residuals(group: list[int], increments: list[State]) -> list[State]:
+            """What the equations ``D_i - dt F(...) = 0`` of a group of stages leave."""
+            left = []
+            for i, own in zip(group, increments, strict=True):
+                inner = _add(y, tableau.a[i], [*known, *increments])
+                node = float(1 - tableau.c[i] if undo else tableau.c[i])
+                slope = evaluate(field, time, inner, u, dt, node)
+                left.append(add_scaled(own, (dt if undo else -dt, slope)))
+            return left
+
+        for group in _groups(tableau):
+            guess = [jax.tree.map(jnp.zeros_like, y)] * len(group)
+            if len(group) == 1 and tableau.a[group[0]][group[0]] == 0:
+                found = jax.tree.map(jnp.negative, residuals(group, guess))
+            else:
+                equations = partial(residuals, group)
+                found, solution = self.solve(equations, guess, y)
+                solutions.append(solution)
+            known += found
+        return _add(y, tableau.b, known), summary(solutions)
 
 
 class AbstractSymmetricRungeKutta(AbstractImplicitRungeKutta, AbstractInvertible):
@@ -124,7 +84,7 @@ class AbstractSymmetricRungeKutta(AbstractImplicitRungeKutta, AbstractInvertible
     def inverse(
         self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar
     ) -> State:
-        return self._checked(*self._solve(field, time, state, u, dt, undo=True))
+        return self.require(self._solve(field, time, state, u, dt, undo=True))
 
 
 class ImplicitRungeKutta(AbstractSymmetricRungeKutta):
@@ -137,7 +97,7 @@ class ImplicitRungeKutta(AbstractSymmetricRungeKutta):
     stages times that.
 
     **Arguments**: ``tableau``; by name ``tolerance``, ``max_steps``, ``throw`` (see
-    ``AbstractImplicitRungeKutta``).
+    ``AbstractSolving``).
 
     >>> from odernn import ButcherTableau
     >>> lobatto = ImplicitRungeKutta(ButcherTableau([[], ["1/2", "1/2"]], ["1/2", "1/2"]))
@@ -266,23 +226,6 @@ def _groups(tableau: ButcherTableau) -> list[list[int]]:
     if all(tableau.a[i][j] == 0 for i in stages for j in stages if j > i):
         return [[i] for i in stages]
     return [list(stages)]
-
-
-def _equations(tableau: ButcherTableau, group: list[int], undo: bool) -> Callable[[Any, Any], Any]:
-    """Return the equations of a group of stages: ``D_i - dt F(...) = 0`` for i in the group."""
-
-    def equations(increments: list[State], known: Any) -> list[State]:
-        (field, time, y, u, dt), before = known
-        everything = [*before, *increments]
-        residuals = []
-        for i, own in zip(group, increments, strict=True):
-            inner = _add(y, tableau.a[i], everything)
-            node = float(1 - tableau.c[i] if undo else tableau.c[i])
-            slope = evaluate(field, time, inner, u, dt, node)
-            residuals.append(add_scaled(own, (dt if undo else -dt, slope)))
-        return residuals
-
-    return equations
 
 
 def _add(y: State, coefficients: tuple[Fraction, ...], increments: list[State]) -> State:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from .._field import AbstractField
 from .._results import InputError
@@ -17,7 +16,7 @@ from .._typing import Array, Drive, Inexact, Scalar, State
 from ._base import AbstractInvertible, AbstractMethod, AbstractOneStep, add_scaled, evaluate
 from ._explicit import RK4, DormandPrince5, Heun, Kutta3
 from ._implicit import RadauIIA
-from ._solve import check_max_steps, require, solve_stage
+from ._solve import AbstractSolving, Solution, end_slope, summary
 
 
 class Past(eqx.Module):
@@ -36,16 +35,15 @@ class Past(eqx.Module):
 class AbstractMultistep(AbstractMethod):
     """What all multistep methods share.
 
-    The first ``starting_steps`` are steps of a Runge-Kutta method of sufficient order. For a dt
-    that is a number the coefficients are those for equal steps; for one that is trained or comes
-    from time stamps they follow from the lengths of the past steps, so that the order is kept.
+    The first ``starting_steps`` are steps of a Runge-Kutta method of sufficient order. The
+    coefficients follow from the lengths of the past steps, so that the order is kept where they
+    vary; ``later_step`` with a number as dt takes the steps before for equal ones.
     """
 
     steps: eqx.AbstractVar[int]
     keeps_slopes: eqx.AbstractClassVar[bool]
 
     symplectic: ClassVar[bool] = False
-    stages: ClassVar[int] = 1
 
     @abc.abstractmethod
     def weights(self, nodes: list) -> tuple[list, list]:
@@ -60,9 +58,14 @@ class AbstractMultistep(AbstractMethod):
         """Return the method of the first steps."""
 
     @abc.abstractmethod
-    def later_step(
-        self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar
-    ) -> State: ...
+    def close(
+        self, field: AbstractField, time: Scalar, base: State, u: Drive, dt: Scalar, weight: Any
+    ) -> tuple[State, Solution]:
+        """Return ``base + weight f_{n+1}`` and how it was found."""
+
+    @abc.abstractmethod
+    def finish(self, attempted: tuple[Past, Solution]) -> Past:
+        """Return the result of an attempt, if it succeeded."""
 
     @property
     def order(self) -> int:
@@ -71,6 +74,11 @@ class AbstractMultistep(AbstractMethod):
         while order < 12 and _condition(alpha, beta, order + 1) == 0:
             order += 1
         return order
+
+    @property
+    def stages(self) -> int:
+        """Slopes of a step that are not carried: at its beginning, at its end, or at both."""
+        return sum(b != 0 for b in _exact(self)[1][:2])
 
     @property
     def memory(self) -> int:
@@ -88,13 +96,14 @@ class AbstractMultistep(AbstractMethod):
         """Accept every field."""
 
     def nesting(self, field: AbstractField) -> int:
-        return field.depth
+        return self.stages * field.depth
 
     def start(self, field: AbstractField, y: State) -> Past:
         real = jnp.finfo(jax.tree.leaves(y)[0].dtype).dtype
-        none = jax.tree.map(jnp.zeros_like, y)
+        # A past that the formula may be tried on without harm: slopes of zero, or rest.
+        past = jax.tree.map(jnp.zeros_like, y) if self.keeps_slopes else y
         one = jnp.ones((), real)
-        return Past(y, (none,) * self.memory, (one,) * self.memory, jnp.zeros((), real))
+        return Past(y, (past,) * self.memory, (one,) * self.memory, jnp.zeros((), real))
 
     def current(self, state: Past) -> State:
         return state.y
@@ -102,50 +111,120 @@ class AbstractMultistep(AbstractMethod):
     def first_step(
         self, field: AbstractField, time: Scalar, state: Past, u: Drive, dt: Scalar
     ) -> Past:
-        after = self.starter().step(field, time, state.y, u, dt)
-        kept = evaluate(field, time, state.y, u, dt, 0.0) if self.keeps_slopes else state.y
-        return self.push(state, after, kept, dt)
+        return self.finish(self._started(field, time, state, u, dt))
+
+    def later_step(
+        self, field: AbstractField, time: Scalar, state: Past, u: Drive, dt: Scalar
+    ) -> Past:
+        number = isinstance(dt, int | float)
+        weights = _even(self) if number else self._weights(state, dt)
+        return self.finish(self._continued(field, time, state, u, dt, weights))
 
     def step(self, field: AbstractField, time: Scalar, state: Past, u: Drive, dt: Scalar) -> Past:
+        return self.finish(self.attempt(field, time, state, u, dt))
+
+    def attempt(
+        self, field: AbstractField, time: Scalar, state: Past, u: Drive, dt: Scalar
+    ) -> tuple[Past, Solution]:
+        """Return what is carried one step later and how it was found, if it was."""
         if self.starting_steps == 0:
-            return self.later_step(field, time, state, u, dt)
-        return lax.cond(
-            state.count < self.starting_steps,
-            lambda s: self.first_step(field, time, s, u, dt),
-            lambda s: self.later_step(field, time, s, u, dt),
-            state,
-        )
+            return self._continued(field, time, state, u, dt, _even(self))
+        # Both, and no `lax.cond`: in a batch it would run the transpose of the branch that is not
+        # taken on residuals of zero, of which a linear solve makes NaN.
+        first = self._started(field, time, state, u, dt)
+        later = self._continued(field, time, state, u, dt, self._weights(state, dt))
+        starting = state.count < self.starting_steps
+        return jax.tree.map(lambda a, b: jnp.where(starting, a, b), first, later)
 
-    def push(self, state: Past, after: State, kept: State, dt: Scalar) -> Past:
-        """Return what is carried after a step: the oldest entry goes, ``kept`` comes."""
-        if self.memory == 0:
-            return Past(after, (), (), state.count)
-        length = jnp.asarray(dt, state.count.dtype)
-        values = (kept, *state.values[:-1])
-        return Past(after, values, (length, *state.lengths[:-1]), state.count + 1)
+    def _started(
+        self, field: AbstractField, time: Scalar, state: Past, u: Drive, dt: Scalar
+    ) -> tuple[Past, Solution]:
+        """Take a step by the method of the first steps."""
+        starter = self.starter()
+        if isinstance(starter, AbstractSolving):
+            after, solution = starter.attempt(field, time, state.y, u, dt)
+        else:
+            after, solution = starter.step(field, time, state.y, u, dt), summary([])
+        kept = evaluate(field, time, state.y, u, dt, 0.0) if self.keeps_slopes else state.y
+        return _push(state, after, kept, dt), solution
 
-    def coefficients(self, state: Past, dt: Scalar) -> tuple[list, list]:
-        """Return (alpha, beta) for this step."""
-        if isinstance(dt, int | float):
-            alpha, beta = _even(self)
-            return [float(a) for a in alpha], [float(b) for b in beta]
+    def _continued(
+        self,
+        field: AbstractField,
+        time: Scalar,
+        state: Past,
+        u: Drive,
+        dt: Scalar,
+        weights: tuple[list, list],
+    ) -> tuple[Past, Solution]:
+        """Take a step by the formula with these weights."""
+        alpha, (end, *beta) = weights
+        slopes = [evaluate(field, time, state.y, u, dt, 0.0)] if beta else []
+        if self.keeps_slopes:
+            kept, states, slopes = slopes[0], [state.y], [*slopes, *state.values]
+        else:
+            kept, states = state.y, [state.y, *state.values]
+        terms = [
+            *zip(alpha, states, strict=True),
+            *((dt * b, f) for b, f in zip(beta, slopes, strict=True)),
+        ]
+        after, solution = self.close(field, time, _sum_of(terms), u, dt, dt * end)
+        return _push(state, after, kept, dt), solution
+
+    def _weights(self, state: Past, dt: Scalar) -> tuple[list, list]:
+        """Return the weights that follow from the lengths of the past steps."""
         nodes: list[Any] = [0.0]
-        at: Any = 0.0
         for length in state.lengths:
-            at = at - length / jnp.asarray(dt, length.dtype)
-            nodes.append(at)
+            nodes.append(nodes[-1] - length / jnp.asarray(dt, length.dtype))
         return self.weights(nodes)
 
     def _characteristic(self) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
         """Coefficients of ``sum_j alpha_j y_{n+j} = dt sum_j beta_j f_{n+j}``."""
-        alpha, beta = _even(self)
+        alpha, beta = _exact(self)
         size = max(len(alpha), len(beta) - 1)
         alpha = [*alpha, *[Fraction(0)] * (size - len(alpha))]
         beta = [*beta, *[Fraction(0)] * (size + 1 - len(beta))]
         return (*(-a for a in reversed(alpha)), Fraction(1)), tuple(reversed(beta))
 
 
-class AdamsBashforth(AbstractMultistep):
+class AbstractExplicitMultistep(AbstractMultistep):
+    """What the explicit ones share: the slope at the end of a step has no weight."""
+
+    explicit: ClassVar[bool] = True
+
+    def close(
+        self, field: AbstractField, time: Scalar, base: State, u: Drive, dt: Scalar, weight: Any
+    ) -> tuple[State, Solution]:
+        return base, summary([])
+
+    def finish(self, attempted: tuple[Past, Solution]) -> Past:
+        return attempted[0]
+
+
+class AbstractImplicitMultistep(AbstractMultistep, AbstractSolving):
+    """What the implicit ones share: the slope at the end of a step is solved for."""
+
+    explicit: ClassVar[bool] = False
+    reversible: ClassVar[bool] = False
+
+    def close(
+        self, field: AbstractField, time: Scalar, base: State, u: Drive, dt: Scalar, weight: Any
+    ) -> tuple[State, Solution]:
+        none = jax.tree.map(jnp.zeros_like, base)
+        increment, solution = self.solve(end_slope(field, time, base, u, dt, weight), none, base)
+        return add_scaled(base, (1, increment)), solution
+
+    def finish(self, attempted: tuple[Past, Solution]) -> Past:
+        return self.require(attempted)
+
+    def radau(self, stages: int) -> RadauIIA:
+        """Return a method for the first steps, solved as this one is."""
+        return RadauIIA(
+            stages, tolerance=self.tolerance, max_steps=self.max_steps, throw=self.throw
+        )
+
+
+class AdamsBashforth(AbstractExplicitMultistep):
     """Adams-Bashforth: integrates the polynomial through the last k slopes. Explicit, order k.
 
     ``y+ = y + dt sum_{j<k} beta_j f_{n-j}``; one evaluation a step, whatever k; carries k - 1 past
@@ -157,7 +236,6 @@ class AdamsBashforth(AbstractMultistep):
     """
 
     steps: int = eqx.field(static=True)
-    explicit: ClassVar[bool] = True
     reversible: ClassVar[bool] = False
     keeps_slopes: ClassVar[bool] = True
 
@@ -170,92 +248,56 @@ class AdamsBashforth(AbstractMultistep):
     def starter(self) -> AbstractOneStep:
         return {2: Heun(), 3: Kutta3(), 4: RK4(), 5: DormandPrince5()}[self.steps]
 
-    def later_step(
-        self, field: AbstractField, time: Scalar, state: Past, u: Drive, dt: Scalar
-    ) -> Past:
-        _, beta = self.coefficients(state, dt)
-        slope = evaluate(field, time, state.y, u, dt, 0.0)
-        slopes = zip(beta[1:], (slope, *state.values), strict=True)
-        after = add_scaled(state.y, *[(dt * b, f) for b, f in slopes])
-        return self.push(state, after, slope, dt)
 
-
-class AdamsMoulton(AbstractMultistep):
+class AdamsMoulton(AbstractImplicitMultistep):
     """Adams-Moulton: as Adams-Bashforth, with the slope at the end of the step. Order k + 1.
 
     ``y+ = y + dt (beta_0 f_{n+1} + ... + beta_k f_{n+1-k})``; implicit; carries k - 1 past slopes.
     Its first k - 1 steps are of Radau IIA.
 
-    **Arguments**: ``steps`` k, 1 to 4; ``max_steps``, ``throw`` as of ``BackwardEuler``. Reference:
-    Moulton (1926); Hairer, Norsett, Wanner, *Solving Ordinary Differential Equations I*, III.1.
+    **Arguments**: ``steps`` k, 1 to 4; by name ``tolerance``, ``max_steps``, ``throw`` (see
+    ``AbstractSolving``). Reference: Moulton (1926); Hairer, Norsett, Wanner, *Solving Ordinary
+    Differential Equations I*, III.1.
     """
 
     steps: int = eqx.field(static=True)
-    max_steps: int = eqx.field(static=True, default=30)
-    throw: bool = eqx.field(static=True, default=True)
-    explicit: ClassVar[bool] = False
-    reversible: ClassVar[bool] = False
     keeps_slopes: ClassVar[bool] = True
 
     def __check_init__(self):
         _check_steps(self.steps, 1, 4)
-        check_max_steps(self.max_steps)
 
     def weights(self, nodes: list) -> tuple[list, list]:
         return [1], [_integral(p) for p in _basis([1, *nodes])]
 
     def starter(self) -> AbstractOneStep:
-        return RadauIIA(2 if self.steps == 2 else 3, max_steps=self.max_steps, throw=self.throw)
-
-    def later_step(
-        self, field: AbstractField, time: Scalar, state: Past, u: Drive, dt: Scalar
-    ) -> Past:
-        _, beta = self.coefficients(state, dt)
-        slope = evaluate(field, time, state.y, u, dt, 0.0)
-        slopes = zip(beta[1:], (slope, *state.values), strict=True)
-        base = add_scaled(state.y, *[(dt * b, f) for b, f in slopes])
-        after = _implicit(self, field, time, base, u, dt, beta[0] * dt)
-        return self.push(state, after, slope, dt)
+        return self.radau(2 if self.steps == 2 else 3)
 
 
-class BDF(AbstractMultistep):
+class BDF(AbstractImplicitMultistep):
     """Backward differentiation: the slope of the polynomial through the last states. Order k.
 
     ``sum_j d_j y_{n+1-j} = dt f_{n+1}``; implicit, for stiff fields; carries k - 1 past states. Its
     first k - 1 steps are of Radau IIA.
 
-    **Arguments**: ``steps`` k, 1 to 4; ``max_steps``, ``throw`` as of ``BackwardEuler``. Reference:
-    Curtiss, Hirschfelder, PNAS 38 (1952); Gear (1971).
+    **Arguments**: ``steps`` k, 1 to 4; by name ``tolerance``, ``max_steps``, ``throw`` (see
+    ``AbstractSolving``). Reference: Curtiss, Hirschfelder, PNAS 38 (1952); Gear (1971).
     """
 
     steps: int = eqx.field(static=True)
-    max_steps: int = eqx.field(static=True, default=30)
-    throw: bool = eqx.field(static=True, default=True)
-    explicit: ClassVar[bool] = False
-    reversible: ClassVar[bool] = False
     keeps_slopes: ClassVar[bool] = False
 
     def __check_init__(self):
         _check_steps(self.steps, 1, 4)
-        check_max_steps(self.max_steps)
 
     def weights(self, nodes: list) -> tuple[list, list]:
         first, *rest = (_slope_at_one(p) for p in _basis([1, *nodes]))
         return [-d / first for d in rest], [1 / first]
 
     def starter(self) -> AbstractOneStep:
-        return RadauIIA(2 if self.steps <= 3 else 3, max_steps=self.max_steps, throw=self.throw)
-
-    def later_step(
-        self, field: AbstractField, time: Scalar, state: Past, u: Drive, dt: Scalar
-    ) -> Past:
-        alpha, beta = self.coefficients(state, dt)
-        base = _sum_of(alpha, (state.y, *state.values))
-        after = _implicit(self, field, time, base, u, dt, beta[0] * dt)
-        return self.push(state, after, state.y, dt)
+        return self.radau(2 if self.steps <= 3 else 3)
 
 
-class Leapfrog(AbstractMultistep, AbstractInvertible):
+class Leapfrog(AbstractExplicitMultistep, AbstractInvertible):
     """Leapfrog, the explicit midpoint rule in two steps: ``y_{n+1} = y_{n-1} + 2 dt f_n``. Order 2.
 
     One evaluation a step; carries one past state; its first step is Heun's. Keeps oscillations
@@ -266,7 +308,6 @@ class Leapfrog(AbstractMultistep, AbstractInvertible):
     """
 
     steps: ClassVar[int] = 2
-    explicit: ClassVar[bool] = True
     reversible: ClassVar[bool] = True
     keeps_slopes: ClassVar[bool] = False
 
@@ -276,14 +317,6 @@ class Leapfrog(AbstractMultistep, AbstractInvertible):
 
     def starter(self) -> AbstractOneStep:
         return Heun()
-
-    def later_step(
-        self, field: AbstractField, time: Scalar, state: Past, u: Drive, dt: Scalar
-    ) -> Past:
-        alpha, beta = self.coefficients(state, dt)
-        slope = evaluate(field, time, state.y, u, dt, 0.0)
-        base = _sum_of(alpha, (state.y, *state.values))
-        return self.push(state, add_scaled(base, (beta[1] * dt, slope)), state.y, dt)
 
     def check_inverse(self, field: AbstractField) -> None:
         """Accept every field."""
@@ -305,19 +338,20 @@ class Leapfrog(AbstractMultistep, AbstractInvertible):
         return jax.tree.map(lambda a, b: jnp.where(state.count > 1, a, b), past, start)
 
 
-def _implicit(
-    method: Any, field: AbstractField, time: Scalar, base: State, u: Drive, dt: Scalar, weight: Any
-) -> State:
-    """Return ``base + weight f_{n+1}``, the slope at the end of the step being solved for."""
-    slope, solution = solve_stage(field, time, base, u, dt, 1.0, weight, method.max_steps)
-    after = add_scaled(base, (weight, slope))
-    return require(after, solution, method) if method.throw else after
+def _push(state: Past, after: State, kept: State, dt: Scalar) -> Past:
+    """Return what is carried after a step: the oldest entry goes, ``kept`` comes."""
+    if not state.values:
+        return Past(after, (), (), state.count)
+    length = jnp.asarray(dt, state.count.dtype)
+    values = (kept, *state.values[:-1])
+    return Past(after, values, (length, *state.lengths[:-1]), state.count + 1)
 
 
-def _sum_of(weights: list, states: tuple[State, ...]) -> State:
-    zero = jax.tree.map(jnp.zeros_like, states[0])
-    used = [(w, s) for w, s in zip(weights, states, strict=True) if not _is_zero(w)]
-    return add_scaled(zero, *used)
+def _sum_of(terms: list[tuple[Any, State]]) -> State:
+    (weight, first), *rest = [term for term in terms if not _is_zero(term[0])]
+    if _is_zero(weight - 1):
+        return add_scaled(first, *rest)
+    return add_scaled(jax.tree.map(jnp.zeros_like, first), (weight, first), *rest)
 
 
 def _is_zero(weight: Any) -> bool:
@@ -353,10 +387,16 @@ def _slope_at_one(polynomial: list) -> Any:
 
 
 @cache
-def _even(method: AbstractMultistep) -> tuple[list[Fraction], list[Fraction]]:
-    """Return the coefficients for equal steps, exactly."""
+def _exact(method: AbstractMultistep) -> tuple[list[Fraction], list[Fraction]]:
+    """Return the weights for equal steps."""
     alpha, beta = method.weights([Fraction(-j) for j in range(method.steps)])
     return [Fraction(a) for a in alpha], [Fraction(b) for b in beta]
+
+
+def _even(method: AbstractMultistep) -> tuple[list[float], list[float]]:
+    """Return the weights for equal steps as numbers."""
+    alpha, beta = _exact(method)
+    return [float(a) for a in alpha], [float(b) for b in beta]
 
 
 def _condition(alpha: tuple[Fraction, ...], beta: tuple[Fraction, ...], order: int) -> Fraction:

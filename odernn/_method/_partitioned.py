@@ -11,7 +11,7 @@ from .._results import InputError
 from .._stability import GrowthStability
 from .._typing import Array, Drive, Scalar, State
 from ._base import AbstractInvertible, AbstractOneStep, AbstractSymmetric, add_scaled
-from ._solve import check_max_steps, depends, require, solve
+from ._solve import AbstractSolving, Solution, depends, summary
 
 
 class _Blocks(eqx.Module):
@@ -99,35 +99,51 @@ class GaussSeidelEuler(_Blocks, AbstractInvertible, AbstractOneStep):
         return y
 
 
-class _Symplectic(_Blocks):
-    """Sub-steps of the symplectic Euler method and its adjoint, and how to solve where need be."""
+class _Symplectic(_Blocks, AbstractSolving):
+    """Sub-steps of the symplectic Euler method and its adjoint, solved where need be."""
 
-    max_steps: int = eqx.field(static=True, default=30)
-    throw: bool = eqx.field(static=True, default=True)
+    explicit: ClassVar[bool] = False
+    symplectic: ClassVar[bool] = True
 
-    def __check_init__(self):
-        check_max_steps(self.max_steps)
+    def step(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
+        return self.require(self.attempt(field, time, state, u, dt))
 
-    def forward(self, field: Any, time: Any, y: State, u: Any, dt: Any) -> State:
+    def nesting(self, field: Any) -> int:
+        return self.stages * sum(field.depths[block] for block in field.blocks)
+
+    def forward(
+        self, field: Any, time: Any, y: State, u: Any, dt: Any, solved: list[Solution]
+    ) -> State:
         """Symplectic Euler: the first block implicitly, then the others explicitly."""
         first, *rest = self.sequence(field)
-        y = self._implicitly(field, first, time, y, u, dt)
+        y = self._implicitly(field, first, time, y, u, dt, solved)
         for block in rest:
             y = self._explicitly(field, block, time, y, u, dt)
         return y
 
-    def backward(self, field: Any, time: Any, y: State, u: Any, dt: Any) -> State:
+    def backward(
+        self, field: Any, time: Any, y: State, u: Any, dt: Any, solved: list[Solution]
+    ) -> State:
         """The adjoint of ``forward``: what it does with -dt, undone."""
         first, *rest = self.sequence(field)
         for block in reversed(rest):
-            y = self._implicitly(field, block, time, y, u, dt)
+            y = self._implicitly(field, block, time, y, u, dt, solved)
         return self._explicitly(field, first, time, y, u, dt)
+
+    def verlet(
+        self, field: Any, time: Any, y: State, u: Drive, dt: Any, solved: list[Solution]
+    ) -> State:
+        """Half a step of ``forward``, then half a step of ``backward``."""
+        half = self.forward(field, time, y, drive_at(u, 0.0), 0.5 * dt, solved)
+        return self.backward(field, time + dt, half, drive_at(u, 1.0), 0.5 * dt, solved)
 
     def _explicitly(self, field: Any, block: str, time: Any, y: State, u: Any, dt: Any) -> State:
         rate = field.rate(block, time, y, field.freeze(time, y, u))
         return {**y, block: add_scaled(y[block], (dt, rate))}
 
-    def _implicitly(self, field: Any, block: str, time: Any, y: State, u: Any, dt: Any) -> State:
+    def _implicitly(
+        self, field: Any, block: str, time: Any, y: State, u: Any, dt: Any, solved: list[Solution]
+    ) -> State:
         def rate(value: Array) -> Array:
             new = {**y, block: value}
             return field.rate(block, time, new, field.freeze(time, new, u))
@@ -138,9 +154,9 @@ class _Symplectic(_Blocks):
         def residual(value):
             return value - add_scaled(y[block], (dt, rate(value)))
 
-        guess = add_scaled(y[block], (dt, rate(y[block])))
-        value, solution = solve(residual, guess, self.max_steps)
-        return {**y, block: require(value, solution, self) if self.throw else value}
+        value, solution = self.solve(residual, y[block], y)
+        solved.append(solution)
+        return {**y, block: value}
 
 
 class SymplecticEuler(_Symplectic, AbstractInvertible, AbstractOneStep):
@@ -154,32 +170,33 @@ class SymplecticEuler(_Symplectic, AbstractInvertible, AbstractOneStep):
     the first block does not depend on that block, which is found out from its program. Both
     variants are had by ``update_order``. A step is undone by the same equations.
 
-    **Arguments**: ``update_order`` (None: the field's own); ``max_steps``, ``throw`` as of
-    ``BackwardEuler``. Reference: de Vogelaere (1956); Hairer, Lubich, Wanner, *Geometric Numerical
-    Integration*, VI.3.
+    **Arguments**: ``update_order`` (None: the field's own); by name ``tolerance``, ``max_steps``,
+    ``throw`` (see ``AbstractSolving``). Reference: de Vogelaere (1956); Hairer, Lubich, Wanner,
+    *Geometric Numerical Integration*, VI.3.
     """
 
     stages: ClassVar[int] = 1
     order: ClassVar[int] = 1
-    explicit: ClassVar[bool] = False
-    symplectic: ClassVar[bool] = True
     reversible: ClassVar[bool] = True
 
     @property
     def stability(self) -> GrowthStability:
         return GrowthStability(_symplectic_euler_growth)
 
-    def nesting(self, field: Any) -> int:
-        return sum(field.depths[block] for block in field.blocks)
-
-    def step(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
-        return self.forward(field, time, state, drive_at(u, 0.0), dt)
+    def attempt(
+        self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar
+    ) -> tuple[State, Solution]:
+        solved: list[Solution] = []
+        y = self.forward(field, time, state, drive_at(u, 0.0), dt, solved)
+        return y, summary(solved)
 
     def check_inverse(self, field: Any) -> None:
         """Accept every field."""
 
     def inverse(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
-        return self.backward(field, time, state, drive_at(u, 0.0), -dt)
+        solved: list[Solution] = []
+        y = self.backward(field, time, state, drive_at(u, 0.0), -dt, solved)
+        return self.require((y, summary(solved)))
 
 
 class StormerVerlet(_Symplectic, AbstractSymmetric):
@@ -199,19 +216,17 @@ class StormerVerlet(_Symplectic, AbstractSymmetric):
 
     stages: ClassVar[int] = 2
     order: ClassVar[int] = 2
-    explicit: ClassVar[bool] = False
-    symplectic: ClassVar[bool] = True
 
     @property
     def stability(self) -> GrowthStability:
         return GrowthStability(_verlet_growth)
 
-    def nesting(self, field: Any) -> int:
-        return 2 * sum(field.depths[block] for block in field.blocks)
-
-    def step(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
-        half = self.forward(field, time, state, drive_at(u, 0.0), 0.5 * dt)
-        return self.backward(field, time + dt, half, drive_at(u, 1.0), 0.5 * dt)
+    def attempt(
+        self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar
+    ) -> tuple[State, Solution]:
+        solved: list[Solution] = []
+        y = self.verlet(field, time, state, u, dt, solved)
+        return y, summary(solved)
 
 
 _OUTER = 1 / (2 - 2 ** (1 / 3))
@@ -228,23 +243,19 @@ class Yoshida4(_Symplectic, AbstractSymmetric):
 
     stages: ClassVar[int] = 6
     order: ClassVar[int] = 4
-    explicit: ClassVar[bool] = False
-    symplectic: ClassVar[bool] = True
 
     @property
     def stability(self) -> GrowthStability:
         return GrowthStability(_yoshida_growth)
 
-    def nesting(self, field: Any) -> int:
-        return 6 * sum(field.depths[block] for block in field.blocks)
-
-    def step(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
-        verlet = StormerVerlet(self.update_order, self.max_steps, self.throw)
-        y, done = state, 0.0
+    def attempt(
+        self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar
+    ) -> tuple[State, Solution]:
+        y, done, solved = state, 0.0, []
         for part in (_OUTER, 1 - 2 * _OUTER, _OUTER):
-            y = verlet.step(field, time + done * dt, y, within(u, done, part), part * dt)
+            y = self.verlet(field, time + done * dt, y, within(u, done, part), part * dt, solved)
             done = done + part
-        return y
+        return y, summary(solved)
 
 
 def _freezes_state(field: Any) -> bool:

@@ -10,7 +10,8 @@ from .._interpolation import drive_at
 from .._results import InputError
 from .._stability import GrowthStability
 from .._typing import Array, Drive, Scalar, State
-from ._base import AbstractOneStep, add_scaled, evaluate
+from ._base import AbstractOneStep, add_scaled
+from ._solve import end_slope, solve_affine
 
 
 class LinearlyImplicitEuler(AbstractOneStep):
@@ -42,11 +43,8 @@ class LinearlyImplicitEuler(AbstractOneStep):
         return field.depth
 
     def step(self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
-        from ._newton import find_affine_root
-
-        increment, _ = find_affine_root(
-            _backward, jax.tree.map(jnp.zeros_like, state), (field, time, state, u, dt)
-        )
+        equation = end_slope(field, time, state, u, dt, dt)
+        increment, _ = solve_affine(equation, jax.tree.map(jnp.zeros_like, state))
         return add_scaled(state, (1, increment))
 
 
@@ -92,10 +90,3 @@ class FusedEuler(AbstractOneStep):
 
 def _decay(z: Array) -> Array:
     return (1 / (1 - z))[..., None, None]
-
-
-def _backward(increment: State, args: Any) -> State:
-    """The equation of backward Euler for ``y+ - y``."""
-    field, time, y, u, dt = args
-    slope = evaluate(field, time, add_scaled(y, (1, increment)), u, dt, 1.0)
-    return add_scaled(increment, (-dt, slope))

@@ -1,69 +1,129 @@
-"""The equations of implicit steps: Newton's method, with gradients of the solution."""
+"""The equations of implicit steps."""
 
+import abc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
+from jax.flatten_util import ravel_pytree
 
 from .._field import AbstractField
 from .._interpolation import drive_at
 from .._results import InputError
-from .._typing import Drive, Scalar, State
-from ._base import add_scaled
-
-if TYPE_CHECKING:
-    from ._newton import Solution
+from .._typing import Array, Bool, Drive, Float, Int, Scalar, State
+from ._base import AbstractMethod, add_scaled
 
 
-def solve(
-    function: Callable[[State], State], guess: State, max_steps: int
-) -> tuple[State, "Solution"]:
-    """Solve ``function(x) = 0``; where the function is affine, by one linear solve.
+class Solution(eqx.Module):
+    """How the equations of a step were solved.
 
-    Derivatives are those of the solution, by the implicit function theorem, whatever the number of
-    iterations.
+    ``converged``: the last update was below the tolerance and all is finite; ``iterations`` of
+    Newton's method, the most that an equation of the step needed; ``residual``: the largest
+    component of what the equations leave.
     """
-    from ._newton import find_affine_root, find_root
 
-    if _is_affine(function, guess):
-        return find_affine_root(lambda x, _: function(x), guess, None)
-    scale = 1 + jnp.max(jnp.stack([jnp.max(jnp.abs(a)) for a in jax.tree.leaves(guess)]))
-    tolerance = float(jnp.finfo(scale.dtype).eps) ** 0.6
-    return find_root(lambda x, _: function(x), guess, None, scale, tolerance, max_steps)
+    converged: Bool[Array, ""]
+    iterations: Int[Array, ""]
+    residual: Float[Array, ""]
 
 
-def solve_stage(
-    field: AbstractField,
-    time: Scalar,
-    base: State,
-    u: Drive,
-    dt: Scalar,
-    node: float,
-    weight: Scalar,
-    max_steps: int,
-) -> tuple[State, "Solution"]:
-    """Solve ``K = F(s + node dt, base + weight K)``."""
-    at = time + node * dt
-    drive = drive_at(u, node)
+class AbstractSolving(AbstractMethod):
+    """A method whose steps solve equations.
 
-    def residual(slope):
-        wanted = field(at, add_scaled(base, (weight, slope)), drive)
-        return jax.tree.map(jnp.subtract, slope, wanted)
+    By Newton's method; where an equation is affine in its unknown, which its program tells, by one
+    linear solve. Derivatives are those of the implicit function: their memory does not depend on
+    the number of iterations.
 
-    return solve(residual, field(at, base, drive), max_steps)
+    **Arguments** of all of them, by name: ``tolerance`` of the last update of Newton's method,
+    relative to 1 + the largest components of state and unknown (None: ``eps**0.6`` of the dtype,
+    4e-10 in float64 and 7e-5 in float32; the error left is of the order of its square);
+    ``max_steps``, iterations allowed; ``throw``: raise a run-time error where they do not suffice
+    or a value is not finite, or else go on with the last iterate (``attempt`` tells). Raises
+    ``InputError`` for values out of range.
+    """
+
+    tolerance: float | None = eqx.field(static=True, default=None, kw_only=True)
+    max_steps: int = eqx.field(static=True, default=20, kw_only=True)
+    throw: bool = eqx.field(static=True, default=True, kw_only=True)
+
+    def __check_init__(self):
+        if self.tolerance is not None and not 0 < self.tolerance < 1:
+            raise InputError(f"tolerance = {self.tolerance!r}: give a number in (0, 1), or None.")
+        check_max_steps(self.max_steps)
+
+    @abc.abstractmethod
+    def attempt(
+        self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar
+    ) -> tuple[State, Solution]:
+        """Return what is carried one step later and how it was found, if it was."""
+
+    def solve(
+        self, function: Callable[[State], State], guess: State, like: State
+    ) -> tuple[State, Solution]:
+        """Solve ``function(z) = 0``; ``like`` is a value of the size of the state."""
+        from ._newton import find_root
+
+        if _is_affine(function, guess):
+            return solve_affine(function, guess)
+        scale = 1 + jnp.max(jnp.stack([jnp.max(jnp.abs(a)) for a in jax.tree.leaves(like)]))
+        tolerance = self.tolerance or float(jnp.finfo(scale.dtype).eps) ** 0.6
+        root, found, iterations = find_root(function, guess, scale, tolerance, self.max_steps)
+        return root, Solution(found, iterations.astype(jnp.int32), _largest(function(root)))
+
+    def require(self, attempted: tuple[State, Solution]) -> State:
+        """Return the result of an attempt; an error at run time if it failed."""
+        value, solution = attempted
+        if not self.throw:
+            return value
+        return eqx.error_if(
+            value,
+            ~solution.converged,
+            f"{type(self).__name__}: the equations of a step were not solved in {self.max_steps} "
+            "iterations of Newton's method, or a value is not finite: take a smaller dt or a "
+            "larger max_steps; throw=False goes on with the last iterate.",
+        )
 
 
-def require(value: State, solution: "Solution", method: Any) -> State:
-    """Make it an error at run time if the equations were not solved."""
-    return eqx.error_if(
-        value,
-        ~solution.converged,
-        f"{type(method).__name__} did not solve the equations of a step in {method.max_steps} "
-        "iterations: take a smaller dt, more max_steps, or throw=False for the last iterate.",
-    )
+def solve_affine(function: Callable[[State], State], guess: State) -> tuple[State, Solution]:
+    """Return the root of a function that is affine: one step of Newton's method.
+
+    If it is not affine, this is the linearly implicit approximation. Derivatives go through it.
+    (Not by Lineax, whose primitive ``jax.checkpoint``, and so ``Adjoint``, cannot take at this
+    level: one of its parameters is called ``prim``.)
+    """
+    flat, unravel = ravel_pytree(guess)
+
+    def rest(z):
+        return ravel_pytree(function(unravel(z)))[0]
+
+    root = unravel(flat - jnp.linalg.solve(jax.jacfwd(rest)(flat), rest(flat)))
+    finite = jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves(root)]).all()
+    return root, Solution(finite, jnp.ones((), jnp.int32), _largest(function(root)))
+
+
+def summary(solutions: list[Solution]) -> Solution:
+    """Return how all equations of a step were solved; a step without any needed no iteration."""
+    if not solutions:
+        zero = jnp.zeros((), jnp.result_type(float))
+        return Solution(jnp.asarray(True), jnp.zeros((), jnp.int32), zero)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *solutions)
+    return Solution(stacked.converged.all(), stacked.iterations.max(), stacked.residual.max())
+
+
+def end_slope(
+    field: AbstractField, time: Scalar, base: State, u: Drive, dt: Scalar, weight: Scalar
+) -> Callable[[State], State]:
+    """Return the equation ``D - weight F(s + dt, base + D) = 0`` of an increment."""
+    at, drive = time + dt, drive_at(u, 1.0)
+
+    def residual(increment: State) -> State:
+        slope = field(at, add_scaled(base, (1, increment)), drive)
+        return add_scaled(increment, (-weight, slope))
+
+    return residual
 
 
 def check_max_steps(max_steps: Any) -> None:
@@ -89,3 +149,7 @@ def _is_affine(function: Callable[[State], State], x: State) -> bool:
         return jax.jvp(function, (x,), (v,))[1]
 
     return not depends(derivative, x, x)
+
+
+def _largest(value: State) -> Array:
+    return jnp.max(jnp.stack([jnp.max(jnp.abs(a)) for a in jax.tree.leaves(value)]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import equinox.internal as eqxi
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from .._results import InputError
 from .._typing import PyTree, State
@@ -85,13 +85,6 @@ def _keep_states(primitive: Any, /, *_: Any, **parameters: Any) -> bool:
     return primitive.name == "name" and parameters["name"] == _STATES
 
 
-class _Residuals(NamedTuple):
-    """What the backward pass of a step needs."""
-
-    coefficients: list  # of the folded linear program
-    operands: list  # what each parameter matrix is multiplied with
-
-
 class LocalStep:
     """A step taken apart: parameters by themselves, products with them, and the rest.
 
@@ -160,11 +153,11 @@ class LocalStep:
         values = [constant, operand] if position == 0 else [operand, constant]
         return evaluate(eqn, values)[0]
 
-    def linearise(self, constants: list, y: list, v: list) -> tuple[_Residuals, Program]:
-        """Return the folded transposed derivative of a step.
+    def linearise(self, constants: list, y: list, v: list) -> tuple[list, list, Program]:
+        """Return the folded transposed derivative of a step: coefficients, operands, program.
 
-        The program takes the adjoint of the next state and gives those of: state, drive, shared
-        constants, heads.
+        Operands are what each parameter matrix is multiplied with. The program takes the adjoint of
+        the next state and gives those of: state, drive, shared constants, heads.
         """
         inexact = [_is_inexact(x) for x in v]
         offsets = [
@@ -182,7 +175,7 @@ class LocalStep:
         after, pull, operands = jax.vjp(function, y, floats, shared, offsets, has_aux=True)
         closed = jax.make_jaxpr(lambda *a: jax.tree.leaves(pull(list(a))))(*after)
         coefficients, program = fold(closed)
-        return _Residuals(coefficients, operands), program
+        return coefficients, operands, program
 
 
 def run_block(
@@ -210,22 +203,9 @@ def run_block(
         jnp.concatenate([y[None], s[:-1]]) for y, s in zip(cut(y_leaves), states, strict=True)
     ]
 
-    constants = cut(local.constants)
-    box: list[Program] = []
-
-    def residuals(constants, y, v):
-        result, program = local.linearise(constants, y, v)
-        box.append(program)
-        return result
-
-    first = [a[0] for a in before], [a[0] for a in cut(v_leaves)]
-    varying = _varying(residuals, constants, *first)
-    stacked = jax.vmap(residuals, in_axes=(None, 0, 0))(constants, before, cut(v_leaves))
-    single = residuals(constants, *first)
-    coefficients = [
-        many if vary else one
-        for vary, many, one in zip(varying, stacked.coefficients, single.coefficients, strict=True)
-    ]
+    coefficients, operands, varying, program = _linearisation(
+        local, cut(local.constants), before, cut(v_leaves)
+    )
 
     floats = [v for v in v_leaves if _is_inexact(v)]
     shared = [
@@ -234,11 +214,9 @@ def run_block(
     ]
     heads = [
         jax.vmap(partial(local.head, i), in_axes=(None, 0))(local.constants[c], cut(operand))
-        for i, ((_, c, _), operand) in enumerate(
-            zip(local.heads.values(), stacked.operands, strict=True)
-        )
+        for i, ((_, c, _), operand) in enumerate(zip(local.heads.values(), operands, strict=True))
     ]
-    attach = _attach(box[-1], varying)
+    attach = _attach(program, varying)
     out = attach(y_leaves, floats, shared, heads, states, cut(coefficients))
     tree = local.state_tree
     return jax.tree.unflatten(tree, [a[-1] for a in out]), jax.tree.unflatten(tree, out)
@@ -385,10 +363,35 @@ def _heads(program: Jaxpr, constants: list) -> tuple[dict, list[int]]:
     return heads, sorted(shared)
 
 
-def _varying(residuals: Callable, constants: list, y: list, v: list) -> list[bool]:
-    """Tell which coefficients depend on the state or the drive."""
-    jaxpr = jax.make_jaxpr(lambda *a: residuals(*a).coefficients)(constants, y, v).jaxpr
-    depends = set(jaxpr.invars[len(constants) :])
+def _linearisation(
+    local: LocalStep, constants: list, before: list, v: list
+) -> tuple[list, list, list[bool], Program]:
+    """Linearise all steps of a block in one batched call.
+
+    Returns coefficients, operands, which coefficients depend on state or drive (the others are the
+    same for all steps and are computed once), and the program they belong to.
+    """
+    box: list[Program] = []
+
+    def residuals(constants, y, v):
+        coefficients, operands, program = local.linearise(constants, y, v)
+        box.append(program)
+        return coefficients, operands
+
+    one = [[jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in stack] for stack in (before, v)]
+    closed, shapes = jax.make_jaxpr(residuals, return_shape=True)(constants, *one)
+    count = len(shapes[0])
+    varying = _varying(closed.jaxpr, len(constants))[:count]
+    outward = [0 if vary else None for vary in varying] + [0] * len(shapes[1])
+    inward = [None] * len(constants) + [0] * (len(before) + len(v))
+    run = jax.vmap(lambda *a: jaxpr_as_fun(closed)(*a), inward, outward)
+    values = run(*constants, *before, *v)
+    return values[:count], values[count:], varying, box[0]
+
+
+def _varying(jaxpr: Jaxpr, fixed: int) -> list[bool]:
+    """Tell which results depend on arguments after the first ``fixed``."""
+    depends = set(jaxpr.invars[fixed:])
     for eqn in jaxpr.eqns:
         if any(not isinstance(x, Literal) and x in depends for x in eqn.invars):
             depends.update(eqn.outvars)
