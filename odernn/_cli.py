@@ -302,14 +302,35 @@ def _field_table() -> "Table":
 
 
 def _method_table() -> "Table":
+    import equinox as eqx
+    import jax
+
+    from . import fields
     from ._method import METHODS
 
-    columns = ("name", "stages n", "order of accuracy", "what it is")
-    table = _table("methods", *columns, right=columns[1:3])
+    columns = ("name", "stages n", "order", "past", "a step is", "fits")
+    table = _table("methods", *columns, right=columns[1:4])
+    made = [
+        eqx.filter_eval_shape(partial(make, 1, _LISTED_SIZE, key=jax.random.key(0)))
+        for make in vars(fields).values()
+        if isinstance(make, type)
+    ]
     for name, method in METHODS.items():
-        about = (type(method).__doc__ or "").splitlines()[0].replace("``", "")
-        table.add_row(name, str(method.stages), str(method.order), about)
+        step = ["explicit" if method.explicit else "implicit"]
+        step += [kind for kind in ("symplectic", "reversible") if getattr(method, kind)]
+        fitting = [type(field).__name__ for field in made if _fits(method, field)]
+        fits = "all" if len(fitting) == len(made) else ", ".join(fitting) or "your own"
+        numbers = (str(method.stages), str(method.order), str(method.memory or ""))
+        table.add_row(name, *numbers, ", ".join(step), fits)
     return table
+
+
+def _fits(method: Any, field: Any) -> bool:
+    try:
+        method.check(field)
+    except InputError:
+        return False
+    return True
 
 
 def _predict(arguments: list[str]) -> None:

@@ -188,9 +188,16 @@ class GrowthStability(AbstractStability):
         return False
 
 
+def exact_growth(z: Array) -> Array:
+    """The growth of a step that is exact on the test equation."""
+    return jnp.exp(z)[..., None, None]
+
+
 def _as_complex(z: ArrayLike) -> Array:
     z = jnp.asarray(z)
-    return z if jnp.iscomplexobj(z) else z.astype(jnp.result_type(complex))
+    if jnp.iscomplexobj(z):
+        return z
+    return z.astype(jnp.complex64 if z.dtype == jnp.float32 else jnp.result_type(complex))
 
 
 def _horner(coefficients: tuple[Fraction, ...], z: Array) -> Array:
@@ -229,9 +236,10 @@ def _ray(stability: AbstractStability, direction: complex) -> float:
     """Return how far along a ray the growth stays at most one, by search and bisection."""
     # In double precision whatever the settings, and also while JAX traces the caller.
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        function = jax.jit(stability.function)
 
         def stable(r: np.ndarray) -> np.ndarray:
-            growth = np.abs(np.asarray(stability.function(jnp.asarray(r * complex(direction)))))
+            growth = np.abs(np.asarray(function(jnp.asarray(r * complex(direction)))))
             return growth <= 1 + 1e-11
 
         low = 0.0
@@ -315,12 +323,23 @@ def _interval(tableau: ButcherTableau, *, imaginary: bool) -> float:
     roots = np.roots([float(c) for c in reversed(margin[lowest:])])
     near = np.abs(roots.imag) <= 1e-4 * np.maximum(np.abs(roots), 1)
     crossings = sorted(roots.real[near & (roots.real > 1e-6)])
+    # Signs are exact, the roots of a polynomial of high degree are not: they only part the ray.
+    inside = Fraction(0)
     for i, here in enumerate(crossings):
         last = i + 1 == len(crossings)
         beyond = Fraction(2 * here if last else (here + crossings[i + 1]) / 2)
-        if sum((c * beyond**k for k, c in enumerate(margin)), Fraction(0)) < 0:
-            return float(here)
+        if _value(margin, beyond) < 0:
+            for _ in range(60):
+                middle = Fraction(float(inside + beyond) / 2)
+                outside = _value(margin, middle) < 0
+                inside, beyond = (inside, middle) if outside else (middle, beyond)
+            return float(inside)
+        inside = beyond
     return float("inf")
+
+
+def _value(polynomial: tuple[Fraction, ...], x: Fraction) -> Fraction:
+    return sum((c * x**k for k, c in enumerate(polynomial)), Fraction(0))
 
 
 def _dot(p: Iterable[Fraction], q: Iterable[Fraction]) -> Fraction:

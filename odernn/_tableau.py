@@ -99,6 +99,13 @@ class ButcherTableau:
         a = [[self.a[i][j] for j in kept] for i in kept]
         return ButcherTableau(a, [self.b[i] for i in kept], [self.c[i] for i in kept])
 
+    def repeated(self, times: int) -> "ButcherTableau":
+        """The method that takes ``times`` steps of this one, each of that part of the step."""
+        share = Fraction(1, times)
+        once = [share * weight for weight in self.b]
+        a = [[*once * k, *(share * v for v in row)] for k in range(times) for row in self.a]
+        return ButcherTableau(a, once * times)
+
     @cached_property
     def order(self) -> int:
         """Order of accuracy, from the order conditions of all rooted trees (checked up to 8)."""

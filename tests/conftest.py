@@ -28,6 +28,7 @@ hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("repeatable")
 
 _SEED = pytest.StashKey[int]()
+_finished = 0
 
 
 def pytest_addoption(parser):
@@ -55,6 +56,16 @@ def key(seed):
 def rng(seed) -> np.random.Generator:
     """A NumPy generator made from `seed`."""
     return np.random.default_rng(seed)
+
+
+@pytest.fixture(autouse=True)
+def _programs_are_dropped_now_and_then():
+    """Every compiled program holds memory maps, and a process may have 65,530 of them (Linux)."""
+    yield
+    global _finished
+    _finished += 1
+    if _finished % 50 == 0:
+        jax.clear_caches()
 
 
 @pytest.hookimpl(wrapper=True)

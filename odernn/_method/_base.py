@@ -22,7 +22,8 @@ class AbstractMethod(eqx.Module):
     - ``order`` of accuracy: the error over a fixed span of time shrinks as ``dt**order``.
     - ``explicit``: a step needs no equation to be solved.
     - ``symplectic``: a step keeps the symplectic form of a Hamiltonian system.
-    - ``reversible``: a step can be undone, exactly or to the tolerance of its solver.
+    - ``reversible``: a step can be undone, exactly or to the tolerance of its solver, on the fields
+      that ``check_inverse`` accepts.
     - ``memory``: past states or slopes that are carried beside the present state.
     - ``starting_steps``: first steps that ``first_step`` takes, while there is no past.
     - ``stability``: growth on the test equation and radii of contractivity.

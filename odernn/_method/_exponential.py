@@ -30,7 +30,10 @@ class AbstractExponential(AbstractOneStep):
 
     @property
     def stability(self) -> GrowthStability:
-        return GrowthStability(lambda z: self.split_stability(z, 0.0 * z)[..., None, None])
+        return GrowthStability(self._growth)
+
+    def _growth(self, z: Array) -> Array:
+        return self.split_stability(z, 0.0 * z)[..., None, None]
 
     def split_stability(self, z: ArrayLike, w: ArrayLike) -> Inexact[Array, "..."]:
         """Return the growth on ``y' = lambda y + mu y``, ``z = dt lambda``, ``w = dt mu`` exact."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from .._field import AbstractField, AbstractLieField
 from .._interpolation import drive_at
 from .._results import InputError
-from .._stability import GrowthStability
+from .._stability import GrowthStability, exact_growth
 from .._tableau import ButcherTableau
 from .._typing import Drive, PyTree, Scalar, State
 from ._base import AbstractInvertible, AbstractOneStep
@@ -61,7 +61,7 @@ class AbstractLieGroup(AbstractInvertible, AbstractOneStep):
 
     @property
     def stability(self) -> GrowthStability:
-        return GrowthStability(lambda z: jnp.exp(z)[..., None, None])
+        return GrowthStability(exact_growth)
 
     def check(self, field: AbstractField) -> None:
         if not isinstance(field, AbstractLieField):

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from .._field import AbstractField
 from .._results import InputError
-from .._stability import MultistepStability
+from .._stability import AbstractStability, MultistepStability, RungeKuttaStability
+from .._tableau import ButcherTableau
 from .._typing import Array, Drive, Inexact, Scalar, State
 from ._base import AbstractInvertible, AbstractMethod, AbstractOneStep, add_scaled, evaluate
 from ._explicit import RK4, DormandPrince5, Heun, Kutta3
@@ -69,7 +70,7 @@ class AbstractMultistep(AbstractMethod):
 
     @property
     def order(self) -> int:
-        alpha, beta = self._characteristic()
+        alpha, beta = self.characteristic
         order = 0
         while order < 12 and _condition(alpha, beta, order + 1) == 0:
             order += 1
@@ -89,8 +90,12 @@ class AbstractMultistep(AbstractMethod):
         return self.steps - 1
 
     @property
-    def stability(self) -> MultistepStability:
-        return MultistepStability(*self._characteristic())
+    def stability(self) -> AbstractStability:
+        alpha, beta = self.characteristic
+        if self.memory == 0:
+            # A one-step method has a tableau, and all that follows from it.
+            return RungeKuttaStability(ButcherTableau([[], beta], beta))
+        return MultistepStability(alpha, beta)
 
     def check(self, field: AbstractField) -> None:
         """Accept every field."""
@@ -178,8 +183,9 @@ class AbstractMultistep(AbstractMethod):
             nodes.append(nodes[-1] - length / jnp.asarray(dt, length.dtype))
         return self.weights(nodes)
 
-    def _characteristic(self) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
-        """Coefficients of ``sum_j alpha_j y_{n+j} = dt sum_j beta_j f_{n+j}``."""
+    @property
+    def characteristic(self) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
+        """Coefficients of ``sum_j alpha_j y_{n+j} = dt sum_j beta_j f_{n+j}`` for equal steps."""
         alpha, beta = _exact(self)
         size = max(len(alpha), len(beta) - 1)
         alpha = [*alpha, *[Fraction(0)] * (size - len(alpha))]

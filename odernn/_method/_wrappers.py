@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from .._field import AbstractField
 from .._interpolation import drive_at, within
 from .._results import InputError
-from .._stability import GrowthStability
-from .._typing import Drive, Scalar, State
+from .._stability import AbstractStability, GrowthStability, RungeKuttaStability, exact_growth
+from .._typing import Array, Drive, Scalar, State
 from ._base import AbstractInvertible, AbstractOneStep
 from ._solve import check_max_steps
 
@@ -31,8 +31,6 @@ class Substeps(AbstractInvertible, AbstractOneStep):
 
     method: AbstractOneStep
     steps: int = eqx.field(static=True)
-
-    symplectic: ClassVar[bool] = False
 
     def __check_init__(self):
         if not isinstance(self.method, AbstractOneStep):
@@ -60,11 +58,18 @@ class Substeps(AbstractInvertible, AbstractOneStep):
         return self.method.reversible
 
     @property
-    def stability(self) -> GrowthStability:
-        def growth(z):
-            return (self.method.stability_function(z / self.steps) ** self.steps)[..., None, None]
+    def symplectic(self) -> bool:
+        return self.method.symplectic
 
-        return GrowthStability(growth)
+    @property
+    def stability(self) -> AbstractStability:
+        inner = self.method.stability
+        if isinstance(inner, RungeKuttaStability):
+            return RungeKuttaStability(inner.tableau.repeated(self.steps))
+        return GrowthStability(self._growth)
+
+    def _growth(self, z: Array) -> Array:
+        return (self.method.stability_function(z / self.steps) ** self.steps)[..., None, None]
 
     def check(self, field: AbstractField) -> None:
         self.method.check(field)
@@ -155,15 +160,15 @@ class AlgebraicallyReversible(AbstractInvertible):
 
     @property
     def stability(self) -> GrowthStability:
-        def growth(z):
-            ahead = self.method.stability_function(z) - 1
-            behind = self.method.stability_function(-z) - 1
-            first = [self.coupling + 0 * z, 1 - self.coupling + ahead]
-            second = [-behind * first[0], 1 - behind * first[1]]
-            rows = [jnp.stack(row, axis=-1) for row in (first, second)]
-            return jnp.stack(rows, axis=-2)
+        return GrowthStability(self._growth)
 
-        return GrowthStability(growth)
+    def _growth(self, z: Array) -> Array:
+        ahead = self.method.stability_function(z) - 1
+        behind = self.method.stability_function(-z) - 1
+        first = [self.coupling + 0 * z, 1 - self.coupling + ahead]
+        second = [-behind * first[0], 1 - behind * first[1]]
+        rows = [jnp.stack(row, axis=-1) for row in (first, second)]
+        return jnp.stack(rows, axis=-2)
 
     def check(self, field: AbstractField) -> None:
         self.method.check(field)
@@ -242,7 +247,7 @@ class Adaptive(AbstractOneStep):
 
     @property
     def stability(self) -> GrowthStability:
-        return GrowthStability(lambda z: jnp.exp(z)[..., None, None])
+        return GrowthStability(exact_growth)
 
     def check(self, field: AbstractField) -> None:
         """Accept every field."""

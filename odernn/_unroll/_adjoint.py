@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from .._results import InputError
 from .._typing import PyTree, State
-from ._base import AbstractUnroll, Prepare, Step, read, steps, write
+from ._base import AbstractUnroll, Prepare, Step, read, steps, together, write
 from ._linear import Program, evaluate, fold, inner_program
 
 _STATES = "odernn_adjoint_states"
@@ -217,7 +217,7 @@ def run_block(
         for i, ((_, c, _), operand) in enumerate(zip(local.heads.values(), operands, strict=True))
     ]
     attach = _attach(program, varying)
-    out = attach(y_leaves, floats, shared, heads, states, cut(coefficients))
+    out = attach(y_leaves, floats, shared, heads, together(states), cut(coefficients))
     tree = local.state_tree
     return jax.tree.unflatten(tree, [a[-1] for a in out]), jax.tree.unflatten(tree, out)
 

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any, TypeAlias
 
 import equinox as eqx
@@ -49,6 +49,19 @@ def read(stack: PyTree, k: Any) -> PyTree:
 def write(stack: PyTree, entry: PyTree, k: Any) -> PyTree:
     """Return the stack with entry ``k`` replaced."""
     return jax.tree.map(lambda a, e: _write(0)(a, e, k), stack, entry)
+
+
+def together(tree: PyTree) -> PyTree:
+    """Return the tree unchanged, each of its arrays depending on all of them as JAX sees it.
+
+    Under ``vmap`` all have the batch axis then, or none. A ``jax.custom_vjp`` with results of both
+    kinds counts the derivative of those without it once for each example.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    marks = [jnp.ravel(a)[0] == 0 for a in leaves]
+    mark = reduce(jnp.logical_xor, marks)
+    # The compiler sees that both cases are the same.
+    return jax.tree.unflatten(structure, [jnp.where(mark, a, a) for a in leaves])
 
 
 # Under `vmap` a loop that reads and writes by index keeps the batch axis in front of the time axis,

@@ -12,7 +12,7 @@ from jax import lax
 from .._results import InputError
 from .._typing import Array, Float, PyTree, State
 from ._adjoint import LocalStep, block_size, loop, run_block
-from ._base import AbstractUnroll, Prepare, Step, read, steps, write
+from ._base import AbstractUnroll, Prepare, Step, read, steps, together, write
 
 _SECOND_ORDER = (
     "Reversible() gives first derivatives in reverse mode only: take Scan() for higher derivatives."
@@ -135,7 +135,8 @@ def _stretch(static: Any, wanted: int, tolerance: float):
     @jax.custom_vjp
     def stretch(parameters, y_in, inputs):
         step, prepare = eqx.combine(parameters, static)
-        return _forward(step, prepare, block_size(steps(inputs), wanted), y_in, inputs)
+        size = block_size(steps(inputs), wanted)
+        return together(_forward(step, prepare, size, y_in, inputs))
 
     def forward(parameters, y_in, inputs):
         wanted = any(a.perturbed for a in jax.tree.leaves(inputs, is_leaf=_is_marked))
