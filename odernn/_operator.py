@@ -86,8 +86,8 @@ class Dense(AbstractOperator):
 class Skew(AbstractOperator):
     """``L y = y @ (matrix - matrix^H)``: skew-symmetric by construction, its flow a rotation.
 
-    Of a complex matrix it is skew-Hermitian and the flow unitary. Steps with ``exponential(dt)``
-    keep the norm of the state to rounding, however many they are.
+    Of a complex matrix it is skew-Hermitian and the flow unitary. A step with ``exponential(dt)``
+    keeps the norm of the state to rounding; n steps add up to n roundings at most.
 
     **Arguments**: ``matrix`` of shape (hidden, hidden), any. Raises ``InputError`` if it is not
     square.

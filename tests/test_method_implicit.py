@@ -314,32 +314,6 @@ def test_wrong_tableaux_and_stages_are_refused(key):
                 make(stages)
 
 
-def _gradient(layer, xs):
-    return eqx.filter_grad(lambda both: jnp.sum(jnp.sin(both[0](both[1])[0])))((layer, xs))
-
-
-@pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("field", ["Gated", "LSTM"])
-def test_gradients_equal_finite_differences(name, field, key, rng):
-    cell = odernn.Cell(cases.FIELDS[field](key), cases.METHODS[name], odernn.TrainedStep(0.7))
-    xs = jnp.asarray(rng.normal(size=(6, 3)))
-    grads = {}
-    for unroll in (odernn.Scan(), odernn.Adjoint(block=3)):
-        layer = odernn.Layer(cell, unroll)
-        grads[type(unroll)] = eqx.filter_jit(_gradient)(layer, xs)
-    a, b = (jax.tree.leaves(eqx.filter(g, eqx.is_inexact_array)) for g in grads.values())
-    for one, other in zip(a, b, strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
-    parameters, static = eqx.partition((layer, xs), eqx.is_inexact_array)
-    loss = jax.jit(lambda p: jnp.sum(jnp.sin((lambda m: m[0](m[1])[0])(eqx.combine(p, static)))))
-    ways = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), parameters)
-    ends = [
-        loss(jax.tree.map(lambda p, d, s=s: p + s * d, parameters, ways)) for s in (1e-6, -1e-6)
-    ]
-    slope = sum(jnp.sum(g * d) for g, d in zip(a, jax.tree.leaves(ways), strict=True))
-    np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-6, atol=1e-8)
-
-
 @pytest.mark.parametrize("field", ["Leaky", "Oscillator", "LSTM"])
 def test_backward_euler_agrees_with_diffrax(field, key, rng):
     field = cases.FIELDS[field](key)

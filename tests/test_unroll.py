@@ -89,19 +89,19 @@ def _train(field, method, dt, unrolls, precision):
 
 
 def _unrolls_for(field, method):
-    """Every kind of unroll, Reversible where a step has an inverse, and the dt that it takes."""
+    """Every kind of unroll, Reversible where a step has an inverse, and the dt to take."""
     cell = odernn.Cell(cases.MADE[field], cases.METHODS[method])
-    dt, unrolls = odernn.TrainedStep(0.3), [odernn.Scan(checkpoint=4), odernn.Adjoint(block=4)]
+    # Methods that carry a past train their step in test_method_multistep.
+    dt = 0.3 if cell.method.starting_steps else odernn.TrainedStep(0.3)
+    unrolls = [odernn.Scan(), odernn.Adjoint(block=4)]
     try:
         cell.check_inverse()
     except InputError:
         return dt, unrolls
-    # A leapfrog step is undone for equal steps only.
-    dt = 0.3 if method == "leapfrog" else dt
     return dt, [*unrolls, odernn.Reversible(block=4)]
 
 
-@pytest.mark.parametrize(("field", "method"), cases.PAIRS)
+@pytest.mark.parametrize(("field", "method"), cases.TRAINED)
 def test_every_triple_trains(field, method, rng):
     """Gradients by all unrolls, in both precisions, equal finite differences along a direction."""
     dt, unrolls = _unrolls_for(field, method)
@@ -121,10 +121,10 @@ def test_every_triple_trains(field, method, rng):
     slope = (ahead - behind) / (2 * step)
     np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=tolerance, atol=1e-6)
 
-    single, rounded = _train(field, method, dt, [odernn.Adjoint(), odernn.Scan()], jnp.float32)
-    for _, got in single(rounded):
-        assert {a.dtype for a in _leaves(got)} == {np.dtype("float32")}
-        _assert_same(got, wanted, 5e-4)
+    single, rounded = _train(field, method, dt, [odernn.Adjoint()], jnp.float32)
+    ((_, got),) = single(rounded)
+    assert {a.dtype for a in _leaves(got)} == {np.dtype("float32")}
+    _assert_same(got, wanted, 5e-4)
 
 
 @pytest.mark.parametrize("unroll", cases.UNROLLS)

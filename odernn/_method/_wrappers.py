@@ -121,7 +121,9 @@ class AlgebraicallyReversible(AbstractInvertible):
         y+ = c y + (1 - c) z + P_dt(z),    z+ = z - P_{-dt}(y+)
 
     which is undone by the same increments. Order of the method; twice its stages; memory: one state
-    more (t is doubled). The inverse multiplies errors by 1/c a step.
+    more (t is doubled). The inverse multiplies errors by 1/c a step. For fields with little
+    friction: with c near one the step is unstable on damped ones (``real_interval`` tells), with a
+    smaller c it is stable and the inverse needs stored states (``Reversible(anchor=...)``).
 
     **Arguments**: ``method``, an explicit one-step method; ``coupling`` c in (0, 1).
 
