@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from .._results import InputError
 from .._typing import PyTree, State
 from ._base import AbstractUnroll, Prepare, Step, read, steps, together, write
-from ._linear import Program, evaluate, fold, inner_program
+from ._linear import Program, evaluate, fold, inner_program, turned
 
 _STATES = "odernn_adjoint_states"
 _SECOND_ORDER = (
@@ -119,6 +119,13 @@ class LocalStep:
             closed, jax.tree.leaves(parameters), jax.tree.leaves((y0, v))
         )
         self.heads, self.shared = _heads(self.program, self.constants)
+        # A matrix that is contracted along its rows is differentiated in transposed form: XLA
+        # computes that gradient without a copy of the adjoints in another order.
+        self.turned = [turned(eqn, p, along=0) for p, _, eqn in self.heads.values()]
+        self.matrices = [
+            self.constants[i] if other is None else self.constants[i].T
+            for (_, i, _), other in zip(self.heads.values(), self.turned, strict=True)
+        ]
 
     def evaluate(
         self, constants: list, y: list, v: list, offsets: list, shared: list | None = None
@@ -147,11 +154,11 @@ class LocalStep:
         outvars = self.program.outvars
         return [x.val if isinstance(x, Literal) else environment[x] for x in outvars], operands
 
-    def head(self, i: int, constant: Any, operand: Any) -> Any:
-        """The product of head ``i``."""
+    def head(self, i: int, matrix: Any, operand: Any) -> Any:
+        """The product of head ``i``, with ``matrices[i]``."""
         position, _, eqn = list(self.heads.values())[i]
-        values = [constant, operand] if position == 0 else [operand, constant]
-        return evaluate(eqn, values)[0]
+        values = [matrix, operand] if position == 0 else [operand, matrix]
+        return evaluate(self.turned[i] or eqn, values)[0]
 
     def linearise(self, constants: list, y: list, v: list) -> tuple[list, list, Program]:
         """Return the folded transposed derivative of a step: coefficients, operands, program.
@@ -213,8 +220,8 @@ def run_block(
         for i in local.shared
     ]
     heads = [
-        jax.vmap(partial(local.head, i), in_axes=(None, 0))(local.constants[c], cut(operand))
-        for i, ((_, c, _), operand) in enumerate(zip(local.heads.values(), operands, strict=True))
+        jax.vmap(partial(local.head, i), in_axes=(None, 0))(matrix, cut(operand))
+        for i, (matrix, operand) in enumerate(zip(local.matrices, operands, strict=True))
     ]
     attach = _attach(program, varying)
     out = attach(y_leaves, floats, shared, heads, together(states), cut(coefficients))

@@ -77,6 +77,22 @@ def evaluate(eqn: JaxprEqn, values: list) -> list:
     return list(results) if eqn.primitive.multiple_results else [results]
 
 
+def turned(eqn: JaxprEqn, position: int, *, along: int) -> JaxprEqn | None:
+    """Return the same product with its matrix transposed; None if it is another operation.
+
+    The matrix is the operand at ``position``, contracted along the given one of its axes.
+    """
+    if eqn.primitive.name != "dot_general":
+        return None
+    contracted, batch = eqn.params["dimension_numbers"]
+    axes: Any = eqn.invars[position].aval
+    if axes.ndim != 2 or tuple(contracted[position]) != (along,) or any(batch):
+        return None
+    sides = list(contracted)
+    sides[position] = (1 - along,)
+    return eqn.replace(params={**eqn.params, "dimension_numbers": (tuple(sides), batch)})
+
+
 def inner_program(eqn: JaxprEqn) -> ClosedJaxpr | None:
     """Return the program of a nested ``jit``, which can be read in place of the call."""
     return eqn.params["jaxpr"] if eqn.primitive.name in ("jit", "pjit") else None
@@ -120,6 +136,11 @@ class _Folding:
         result = rule(eqn, values) if rule else None
         if result is not None:
             return [result]
+        for i, value in enumerate(values):
+            # A sequential loop multiplies faster with a matrix that is contracted along its rows.
+            product = None if _is_linear(value) else turned(eqn, i, along=1)
+            if product is not None:
+                eqn, values = product, [*values[:i], value.T, *values[i + 1 :]]
         operands = [
             (True, self.materialise(v)) if _is_linear(v) else (False, self.coefficient(v))
             for v in values
