@@ -21,7 +21,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _cell, _layer, _method, _model, _readout, _tableau, _unroll, fields
+from . import (
+    _cell,
+    _interpolation,
+    _layer,
+    _method,
+    _model,
+    _operator,
+    _readout,
+    _tableau,
+    _unroll,
+    fields,
+)
 from ._results import InputError, unknown_name
 
 # Limits on what a description may ask for. A real model is far below them.
@@ -278,10 +289,11 @@ def _kind(dtype: Any) -> str:
 
 
 def _builtin_classes() -> dict[str, type]:
-    modules = (_cell, _layer, _method, _model, _readout, _tableau, _unroll, fields)
+    layers = (_cell, _layer, _model, _readout, _unroll)
+    parts = (_interpolation, _method, _operator, _tableau, fields)
     return {
         name: value
-        for module in modules
+        for module in (*layers, *parts)
         for name, value in vars(module).items()
         if isinstance(value, type)
         and (issubclass(value, eqx.Module) or dataclasses.is_dataclass(value))

@@ -19,6 +19,8 @@ import odernn
 from odernn import InputError
 from odernn import _storage as storage
 
+from . import cases
+
 
 class Block(eqx.Module):
     """A user's class with arguments of every kind that can be stored."""
@@ -160,6 +162,38 @@ def test_every_cell_of_the_zoo(name, tmp_path):
     cell = odernn.zoo.CELLS[name](2, 3, key=key())
     odernn.save(cell, tmp_path)
     same(cell, odernn.load(tmp_path))
+
+
+MADE_OF_ANOTHER = {
+    "a tableau": odernn.RungeKutta(odernn.ButcherTableau([[], ["2/3"]], ["1/4", "3/4"])),
+    "an implicit one": odernn.ImplicitRungeKutta(odernn.Gauss(2).tableau, max_steps=7),
+    "a composition": odernn.Splitting([(0, "1/3"), (1, 1), (0, "2/3")], {"rest": odernn.Heun()}),
+    "an order": odernn.StormerVerlet(("h", "v"), tolerance=1e-6),
+    "substeps": odernn.Substeps(odernn.Strang({"rest": odernn.ImplicitMidpoint()}), 2),
+    "a coupling": odernn.AlgebraicallyReversible(odernn.Heun(), 0.9),
+}
+
+
+@pytest.mark.parametrize("name", [*odernn.METHODS, *MADE_OF_ANOTHER])
+def test_every_method(name, tmp_path):
+    method = {**odernn.METHODS, **MADE_OF_ANOTHER}[name]
+    made = [field for field in cases.MADE.values() if cases.fits(field, method)]
+    cell = odernn.Cell(made[-1], method, 0.1)
+    odernn.save(cell, tmp_path)
+    again = odernn.load(tmp_path, classes=[cases.Rotor])
+    assert again.method == method
+    same(cell, again)
+
+
+@pytest.mark.parametrize("unroll", [*cases.UNROLLS.values(), odernn.Reversible(anchor=5)])
+@pytest.mark.parametrize(
+    "interpolation", [odernn.HeldInput(), odernn.LinearInput(), odernn.CubicInput()]
+)
+def test_every_unroll_and_interpolation(unroll, interpolation, tmp_path):
+    cell = odernn.Cell(cases.MADE["Oscillator"], odernn.StormerVerlet(), 0.1, interpolation)
+    layer = odernn.Layer(cell, unroll)
+    odernn.save(layer, tmp_path)
+    same(layer, odernn.load(tmp_path))
 
 
 def test_a_users_classes(tmp_path):

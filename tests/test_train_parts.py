@@ -32,10 +32,13 @@ def test_every_cell_of_the_zoo_builds(cell, key):
 
 
 def test_layers_directions_and_readouts(key):
-    stacked = config(layers=2, bidirectional=True, readout="mean", cell="GRU")
+    stacked = config(
+        layers=2, bidirectional=True, readout="mean", cell="GRU", interpolation="linear"
+    )
     model = build_model(stacked, ADDING, key)
     assert [layer.hidden_size for layer in model.layers] == [6, 6]
     assert isinstance(model.readout, odernn.MeanPool)
+    assert isinstance(first_cell(model).interpolation, odernn.LinearInput)
     assert isinstance(first_cell(model).field, odernn.fields.Gated)
     each = build_model(config(), COPY, key)
     assert jax.eval_shape(each, jnp.ones((7, 10))).shape == (7, 10)
@@ -60,6 +63,7 @@ def test_method_and_step_replace_the_cells_own(key):
         ({"method": "rk5"}, "unknown method 'rk5': did you mean 'rkc5' or 'rk4'"),
         ({"readout": "each"}, "--readout each gives one output a step"),
         ({"readout": "first"}, "unknown read-out 'first'"),
+        ({"interpolation": "lineal"}, "unknown interpolation 'lineal': did you mean 'linear'"),
         ({"cell": "gru", "method": "gaussseideleuler"}, "GaussSeidelEuler"),
     ],
 )

@@ -6,6 +6,7 @@ import jax
 from .. import _method as methods
 from .. import zoo
 from .._cell import Cell, TrainedStep
+from .._interpolation import CubicInput, HeldInput, LinearInput
 from .._layer import Bidirectional, Layer
 from .._model import Model
 from .._readout import EachStep, LastStep, MeanPool
@@ -13,6 +14,7 @@ from .._results import InputError, unknown_name
 from ..tasks import Task
 from ._config import Config
 
+_INTERPOLATIONS = {"held": HeldInput, "linear": LinearInput, "cubic": CubicInput}
 _READOUTS = {"last": LastStep, "mean": MeanPool, "each": EachStep}
 
 
@@ -58,7 +60,9 @@ def _cell(config: Config, input_size: int, key: jax.Array) -> Cell:
     dt = cell.dt if config.dt is None else config.dt
     if config.train_dt and not isinstance(dt, eqx.Module):
         dt = TrainedStep(dt)
-    return Cell(cell.field, method, dt)
+    if config.interpolation not in _INTERPOLATIONS:
+        raise unknown_name("interpolation", config.interpolation, _INTERPOLATIONS)
+    return Cell(cell.field, method, dt, _INTERPOLATIONS[config.interpolation]())
 
 
 def _method(name: str):

@@ -46,6 +46,8 @@ class Config:
     """Step size in place of the cell's own, in input steps."""
     train_dt: bool = False
     """Make the step size a trained parameter."""
+    interpolation: Literal["held", "linear", "cubic"] = "held"
+    """What the field sees between two inputs: the later one, a straight line or a cubic."""
     readout: Literal["auto", "last", "mean", "each"] = "auto"
     """Read the last state, the mean over time or each step; auto: each if targets are per step."""
     epochs: int = 40
