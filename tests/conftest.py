@@ -1,5 +1,6 @@
 """Strict surroundings for every test: float64, strict promotion, seeds that show in failures."""
 
+import gc
 import os
 import zlib
 
@@ -66,6 +67,7 @@ def _programs_are_dropped_now_and_then():
     _finished += 1
     if _finished % 50 == 0:
         jax.clear_caches()
+        gc.collect()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -138,6 +138,13 @@ def test_the_import_rule_itself(importer, code, allowed):
     assert runs_back(importer, imported) is not allowed
 
 
+@pytest.mark.parametrize("kind", sorted({type(m) for m in odernn.METHODS.values()}, key=repr))
+def test_a_method_documents_what_it_is(kind):
+    text = kind.__doc__.lower()
+    for words in ("order", "stage|evaluation", "memory|carries", "cost", "reference:"):
+        assert re.search(words, text), words
+
+
 HEAVY = {
     "aeon",
     "diffrax",

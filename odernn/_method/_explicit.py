@@ -67,7 +67,7 @@ class Euler(AbstractExplicitRungeKutta):
     """Forward Euler: ``y+ = y + dt F(s, y)``. Order 1, one stage.
 
     With dt = 1 it turns ``h' = -h + tanh(W h + V x + b)`` into the Elman network.
-    Reference: Euler, *Institutionum calculi integralis* (1768).
+    Memory and cost: ``RungeKutta``. Reference: Euler, *Institutionum calculi integralis* (1768).
     """
 
     tableau: ClassVar[ButcherTableau] = _EULER
@@ -76,7 +76,7 @@ class Euler(AbstractExplicitRungeKutta):
 class Midpoint(AbstractExplicitRungeKutta):
     """The explicit midpoint rule: ``y+ = y + dt F(s + dt/2, y + dt/2 F(s, y))``. Order 2, 2 stages.
 
-    Reference: Runge, Math. Ann. 46 (1895).
+    Memory and cost: ``RungeKutta``. Reference: Runge, Math. Ann. 46 (1895).
     """
 
     tableau: ClassVar[ButcherTableau] = _MIDPOINT
@@ -86,7 +86,7 @@ class Heun(AbstractExplicitRungeKutta):
     """Heun's method: the mean of the slopes at both ends of the step. Order 2, 2 stages.
 
     ``K1 = F(s, y)``, ``K2 = F(s + dt, y + dt K1)``, ``y+ = y + dt (K1 + K2) / 2``.
-    Reference: Heun, Z. Math. Phys. 45 (1900).
+    Memory and cost: ``RungeKutta``. Reference: Heun, Z. Math. Phys. 45 (1900).
     """
 
     tableau: ClassVar[ButcherTableau] = _HEUN
@@ -96,7 +96,7 @@ class Ralston(AbstractExplicitRungeKutta):
     """Ralston's method: of all with order 2 and 2 stages, the smallest bound of the local error.
 
     ``K2 = F(s + 2/3 dt, y + 2/3 dt K1)``, ``y+ = y + dt (K1 + 3 K2) / 4``.
-    Reference: Ralston, Math. Comp. 16 (1962).
+    Memory and cost: ``RungeKutta``. Reference: Ralston, Math. Comp. 16 (1962).
     """
 
     tableau: ClassVar[ButcherTableau] = _RALSTON
@@ -105,7 +105,7 @@ class Ralston(AbstractExplicitRungeKutta):
 class Kutta3(AbstractExplicitRungeKutta):
     """Kutta's method of order 3: slopes at s, s + dt/2 and s + dt, Simpson's weights. 3 stages.
 
-    Reference: Kutta, Z. Math. Phys. 46 (1901).
+    Memory and cost: ``RungeKutta``. Reference: Kutta, Z. Math. Phys. 46 (1901).
     """
 
     tableau: ClassVar[ButcherTableau] = _KUTTA3
@@ -114,7 +114,7 @@ class Kutta3(AbstractExplicitRungeKutta):
 class BogackiShampine3(AbstractExplicitRungeKutta):
     """The method of order 3 inside the pair of Bogacki and Shampine. 3 stages.
 
-    Reference: Bogacki, Shampine, Appl. Math. Lett. 2 (1989).
+    Memory and cost: ``RungeKutta``. Reference: Bogacki, Shampine, Appl. Math. Lett. 2 (1989).
     """
 
     tableau: ClassVar[ButcherTableau] = _BOGACKI_SHAMPINE3
@@ -124,7 +124,7 @@ class RK4(AbstractExplicitRungeKutta):
     """The classical Runge-Kutta method. Order 4, 4 stages.
 
     ``y+ = y + dt (K1 + 2 K2 + 2 K3 + K4) / 6`` with slopes at s, s + dt/2 (twice) and s + dt.
-    Reference: Kutta, Z. Math. Phys. 46 (1901).
+    Memory and cost: ``RungeKutta``. Reference: Kutta, Z. Math. Phys. 46 (1901).
     """
 
     tableau: ClassVar[ButcherTableau] = _RK4
@@ -133,7 +133,7 @@ class RK4(AbstractExplicitRungeKutta):
 class RK38(AbstractExplicitRungeKutta):
     """Kutta's 3/8 rule: slopes at s, s + dt/3, s + 2dt/3 and s + dt. Order 4, 4 stages.
 
-    Reference: Kutta, Z. Math. Phys. 46 (1901).
+    Memory and cost: ``RungeKutta``. Reference: Kutta, Z. Math. Phys. 46 (1901).
     """
 
     tableau: ClassVar[ButcherTableau] = _RK38
@@ -142,7 +142,7 @@ class RK38(AbstractExplicitRungeKutta):
 class SSPRK22(AbstractExplicitRungeKutta):
     """The optimal strong-stability-preserving method of order 2 with 2 stages: Heun's, radius 1.
 
-    Reference: Shu, Osher, J. Comput. Phys. 77 (1988).
+    Memory and cost: ``RungeKutta``. Reference: Shu, Osher, J. Comput. Phys. 77 (1988).
     """
 
     tableau: ClassVar[ButcherTableau] = _HEUN
@@ -151,7 +151,7 @@ class SSPRK22(AbstractExplicitRungeKutta):
 class SSPRK33(AbstractExplicitRungeKutta):
     """The optimal strong-stability-preserving method of order 3 with 3 stages: radius 1.
 
-    Reference: Shu, Osher, J. Comput. Phys. 77 (1988).
+    Memory and cost: ``RungeKutta``. Reference: Shu, Osher, J. Comput. Phys. 77 (1988).
     """
 
     tableau: ClassVar[ButcherTableau] = _SSPRK33
@@ -160,7 +160,7 @@ class SSPRK33(AbstractExplicitRungeKutta):
 class SSPRK43(AbstractExplicitRungeKutta):
     """The optimal strong-stability-preserving method of order 3 with 4 stages: radius 2.
 
-    Reference: Kraaijevanger, BIT 31 (1991).
+    Memory and cost: ``RungeKutta``. Reference: Kraaijevanger, BIT 31 (1991).
     """
 
     tableau: ClassVar[ButcherTableau] = _SSPRK43
@@ -169,7 +169,7 @@ class SSPRK43(AbstractExplicitRungeKutta):
 class SSPRK104(AbstractExplicitRungeKutta):
     """Ketcheson's strong-stability-preserving method of order 4 with 10 stages: radius 6.
 
-    Reference: Ketcheson, SIAM J. Sci. Comput. 30 (2008).
+    Memory and cost: ``RungeKutta``. Reference: Ketcheson, SIAM J. Sci. Comput. 30 (2008).
     """
 
     tableau: ClassVar[ButcherTableau] = _SSPRK104
@@ -178,7 +178,7 @@ class SSPRK104(AbstractExplicitRungeKutta):
 class DormandPrince5(AbstractExplicitRungeKutta):
     """The method of order 5 inside the pair of Dormand and Prince (ode45). 6 stages.
 
-    Reference: Dormand, Prince, J. Comput. Appl. Math. 6 (1980).
+    Memory and cost: ``RungeKutta``. Reference: Dormand, Prince, J. Comput. Appl. Math. 6 (1980).
     """
 
     tableau: ClassVar[ButcherTableau] = _DORMAND_PRINCE5
@@ -187,7 +187,7 @@ class DormandPrince5(AbstractExplicitRungeKutta):
 class Tsit5(AbstractExplicitRungeKutta):
     """Tsitouras' method of order 5. 6 stages.
 
-    Reference: Tsitouras, Comput. Math. Appl. 62 (2011).
+    Memory and cost: ``RungeKutta``. Reference: Tsitouras, Comput. Math. Appl. 62 (2011).
     """
 
     tableau: ClassVar[ButcherTableau] = _TSIT5

@@ -56,8 +56,9 @@ class AbstractExponential(AbstractOneStep):
 class ETD1(AbstractExponential):
     """Exponential Euler: ``y+ = e^{dt L} y + dt phi_1(dt L) N(s, y)``. Order 1, one evaluation.
 
-    Exact where N is constant. Raises ``InputError`` when a cell is built on a field without a
-    constant linear part. Reference: Hochbruck, Ostermann, Acta Numerica 19 (2010).
+    Exact where N is constant. Memory: none from step to step, the functions phi_k within one; cost:
+    products with them, and the evaluations of N. Raises ``InputError`` when a cell is built on a
+    field without a constant linear part. Reference: Hochbruck, Ostermann, Acta Numerica 19 (2010).
     """
 
     stages: ClassVar[int] = 1
@@ -72,7 +73,7 @@ class ETDRK2(AbstractExponential):
     """Exponential time differencing, Runge-Kutta of order 2: two evaluations.
 
     ``a = e^{dt L} y + dt phi_1 N(s, y)``, ``y+ = a + dt phi_2 (N(s + dt, a) - N(s, y))``.
-    Raises ``InputError`` as ``ETD1``. Reference: Cox, Matthews, J. Comput. Phys. 176 (2002).
+    Memory, cost and errors: ``ETD1``. Reference: Cox, Matthews, J. Comput. Phys. 176 (2002).
     """
 
     stages: ClassVar[int] = 2
@@ -90,7 +91,7 @@ class ETDRK4(AbstractExponential):
 
     Stages at s, s + dt/2 (twice) and s + dt with phi_1, phi_2 of ``dt L / 2`` and ``dt L``; the
     weights are ``phi_1 - 3 phi_2 + 4 phi_3``, ``2 phi_2 - 4 phi_3`` (twice), ``4 phi_3 - phi_2``.
-    Raises ``InputError`` as ``ETD1``. Reference: Krogstad, J. Comput. Phys. 203 (2005); Cox,
+    Memory, cost and errors: ``ETD1``. Reference: Krogstad, J. Comput. Phys. 203 (2005); Cox,
     Matthews (2002) have the same weights.
     """
 
@@ -120,7 +121,7 @@ class Lawson4(AbstractExponential):
     """Lawson's method of order 4: the classical Runge-Kutta method in rotating coordinates.
 
     ``v = e^{-sL} y`` obeys ``v' = e^{-sL} N(s, e^{sL} v)``, which RK4 integrates. Four evaluations.
-    Raises ``InputError`` as ``ETD1``. Reference: Lawson, SIAM J. Numer. Anal. 4 (1967).
+    Memory, cost and errors: ``ETD1``. Reference: Lawson, SIAM J. Numer. Anal. 4 (1967).
     """
 
     stages: ClassVar[int] = 4

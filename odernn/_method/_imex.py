@@ -101,6 +101,8 @@ def check_semilinear(method: Any, field: AbstractField) -> None:
 class IMEXEuler(AbstractIMEX):
     """IMEX Euler: ``y+ = (I - dt L)^-1 (y + dt N(s, y))``. Order 1, one evaluation of N.
 
+    Memory: none from step to step. Cost: one linear solve and one evaluation of N.
+
     Raises ``InputError`` when a cell is built on a field without a constant linear part. Reference:
     Ascher, Ruuth, Wetton, SIAM J. Numer. Anal. 32 (1995).
     """
@@ -117,8 +119,9 @@ _DELTA = 1 - 1 / (2 * _GAMMA)
 class ARS222(AbstractIMEX):
     """The method (2,2,2) of Ascher, Ruuth and Spiteri. Order 2, L-stable in the linear part.
 
-    Two linear solves and two evaluations of N a step. Raises ``InputError`` as ``IMEXEuler``.
-    Reference: Ascher, Ruuth, Spiteri, Appl. Numer. Math. 25 (1997).
+    Memory: none from step to step. Cost: two linear solves and two evaluations of N. Raises
+    ``InputError`` as ``IMEXEuler``. Reference: Ascher, Ruuth, Spiteri, Appl. Numer. Math. 25
+    (1997).
     """
 
     order: ClassVar[int] = 2
@@ -142,8 +145,8 @@ _ARK3_DIAGONAL = "1767732205903/4055673282236"
 class ARK3(AbstractIMEX):
     """The additive Runge-Kutta method ARK3(2)4L[2]SA. Order 3, four stages, L-stable linear part.
 
-    Three linear solves and four evaluations of N a step. Raises ``InputError`` as ``IMEXEuler``.
-    Reference: Kennedy, Carpenter, Appl. Numer. Math. 44 (2003).
+    Memory: none from step to step. Cost: three linear solves and four evaluations of N. Raises
+    ``InputError`` as ``IMEXEuler``. Reference: Kennedy, Carpenter, Appl. Numer. Math. 44 (2003).
     """
 
     order: ClassVar[int] = 3

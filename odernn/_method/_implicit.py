@@ -91,10 +91,10 @@ class ImplicitRungeKutta(AbstractSymmetricRungeKutta):
     """The Runge-Kutta method of any implicit Butcher tableau.
 
     ``K_i = F(s + c_i dt, y + dt sum_j a_ij K_j)``, ``y+ = y + dt sum_i b_i K_i``. Stages, order,
-    and whether it is symplectic or symmetric are those of the tableau. Memory: the slopes of one
-    step and one Jacobian; cost: an iteration of Newton's method needs a Jacobian of the field for
-    each stage and a solve of the size of the state (diagonally implicit: for each stage) or of
-    stages times that.
+    and whether it is symplectic or symmetric are those of the tableau. Memory: none from step to
+    step, the slopes and one Jacobian within one; cost: an iteration of Newton's method needs a
+    Jacobian of the field for each stage and a solve of the size of the state (diagonally implicit:
+    for each stage) or of stages times that.
 
     **Arguments**: ``tableau``; by name ``tolerance``, ``max_steps``, ``throw`` (see
     ``AbstractSolving``).
@@ -122,7 +122,7 @@ class ImplicitRungeKutta(AbstractSymmetricRungeKutta):
 class BackwardEuler(AbstractImplicitRungeKutta):
     """Backward Euler: ``y+ = y + dt F(s + dt, y+)``. Order 1, one stage, L-stable, B-stable.
 
-    Arguments, cost and errors: ``ImplicitRungeKutta``.
+    Arguments, memory, cost, errors: ``ImplicitRungeKutta``.
     Reference: Curtiss, Hirschfelder, Proc. Natl. Acad. Sci. 38 (1952).
     """
 
@@ -133,7 +133,7 @@ class ImplicitMidpoint(AbstractSymmetricRungeKutta):
     """The implicit midpoint rule: ``y+ = y + dt F(s + dt/2, (y + y+)/2)``. Order 2, one stage.
 
     A-stable, B-stable, symmetric, symplectic: it keeps every quadratic invariant, and a linear
-    field turns into its Cayley transform. Arguments, cost and errors: ``ImplicitRungeKutta``.
+    field turns into its Cayley transform. Arguments, memory, cost, errors: ``ImplicitRungeKutta``.
     Reference: Hairer, Lubich, Wanner, *Geometric Numerical Integration*, II.1, VI.4.
     """
 
@@ -144,7 +144,7 @@ class Trapezoid(AbstractSymmetricRungeKutta):
     """The trapezoidal rule: ``y+ = y + dt (F(s, y) + F(s + dt, y+)) / 2``. Order 2, two stages.
 
     A-stable and symmetric, neither B-stable nor symplectic. The first stage is explicit. Arguments,
-    cost and errors: ``ImplicitRungeKutta``.
+    memory, cost and errors: ``ImplicitRungeKutta``.
     Reference: Dahlquist, BIT 3 (1963).
     """
 
@@ -158,10 +158,10 @@ _GAMMA = 1 - Fraction(isqrt(2 * _DIGITS**2), 2 * _DIGITS)
 class SDIRK2(AbstractImplicitRungeKutta):
     """Two diagonally implicit stages with ``gamma = 1 - sqrt(2)/2``. Order 2, L-stable.
 
-    ``D_1 = dt F(s + gamma dt, y + gamma D_1)``,
-    ``D_2 = dt F(s + dt, y + (1 - gamma) D_1 + gamma D_2)``, ``y+ = y + (1 - gamma) D_1 + gamma
-    D_2``. The tableau has gamma to 50 digits. Arguments, cost and errors: ``ImplicitRungeKutta``.
-    Reference: Alexander, SIAM J. Numer. Anal. 14 (1977).
+    ``D_1 = dt F(s + gamma dt, y + gamma D_1)``, ``D_2 = dt F(s + dt, y + (1 - gamma) D_1 + gamma
+    D_2)``, ``y+ = y + (1 - gamma) D_1 + gamma D_2``. The tableau has gamma to 50 digits. Arguments,
+    memory, cost, errors: ``ImplicitRungeKutta``. Reference: Alexander, SIAM J. Numer. Anal. 14
+    (1977).
     """
 
     tableau: ClassVar[ButcherTableau] = ButcherTableau(
@@ -175,7 +175,8 @@ class Gauss(AbstractSymmetricRungeKutta):
     Symmetric and symplectic, the highest order for its stages; one stage is the implicit midpoint
     rule. The tableau has its coefficients to 50 digits.
 
-    **Arguments**: ``stages``, 1 to 4; the others, cost and errors: ``ImplicitRungeKutta``.
+    **Arguments**: ``stages``, 1 to 4; the others, memory, cost and errors:
+    ``ImplicitRungeKutta``.
 
     >>> Gauss(2).order, Gauss(2).symplectic
     (4, True)
@@ -200,7 +201,8 @@ class RadauIIA(AbstractImplicitRungeKutta):
     The last node is the end of the step: errors of stiff components vanish. One stage is backward
     Euler. The tableau has its coefficients to 50 digits.
 
-    **Arguments**: ``stages``, 1 to 4; the others, cost and errors: ``ImplicitRungeKutta``.
+    **Arguments**: ``stages``, 1 to 4; the others, memory, cost and errors:
+    ``ImplicitRungeKutta``.
 
     >>> RadauIIA(3).order
     5

@@ -184,8 +184,9 @@ class CrouchGrossman(AbstractLieGroup):
     """Crouch and Grossman's methods: one generator in each exponential. Order 1 to 4.
 
     ``y+ = exp(dt b_s A_s) ... exp(dt b_1 A_1) y``. Stages 1, 2, 3, 5; exponentials in all 1, 2, 6,
-    15. Norms that the group keeps are kept to rounding, for any dt. A step can be undone where the
-    generator depends on input and time only.
+    15. Norms that the group keeps are kept to rounding, for any dt. Memory: none from step to step,
+    the generators within one; cost: a generator a stage, and the exponentials. A step can be undone
+    where the generator depends on input and time only.
 
     **Arguments**: ``order``. Raises ``InputError`` for others, and when a cell is built on a field
     that is no ``AbstractLieField``. Reference: Crouch, Grossman, J. Nonlinear Sci. 3 (1993); Owren,
@@ -203,7 +204,8 @@ class CrouchGrossman(AbstractLieGroup):
 class CommutatorFree(AbstractLieGroup):
     """Commutator-free methods: sums of generators in an exponential. Order 1 to 4.
 
-    Stages 1, 2, 3, 4; exponentials in all 1, 2, 4, 6. Otherwise as ``CrouchGrossman``.
+    Stages 1, 2, 3, 4; exponentials in all 1, 2, 4, 6. Memory, cost and the rest: as of
+    ``CrouchGrossman``.
 
     **Arguments** and errors: as of ``CrouchGrossman``. Reference: Celledoni, Marthinsen, Owren,
     Future Gener. Comput. Syst. 19 (2003).

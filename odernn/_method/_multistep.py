@@ -258,8 +258,9 @@ class AdamsBashforth(AbstractExplicitMultistep):
 class AdamsMoulton(AbstractImplicitMultistep):
     """Adams-Moulton: as Adams-Bashforth, with the slope at the end of the step. Order k + 1.
 
-    ``y+ = y + dt (beta_0 f_{n+1} + ... + beta_k f_{n+1-k})``; implicit; carries k - 1 past slopes.
-    Its first k - 1 steps are of Radau IIA.
+    ``y+ = y + dt (beta_0 f_{n+1} + ... + beta_k f_{n+1-k})``; implicit; two stages: it evaluates
+    the slopes at both ends, the later one by solving for it; carries k - 1 past slopes. Cost: as of
+    ``BackwardEuler``, and one evaluation. Its first k - 1 steps are of Radau IIA.
 
     **Arguments**: ``steps`` k, 1 to 4; by name ``tolerance``, ``max_steps``, ``throw`` (see
     ``AbstractSolving``). Reference: Moulton (1926); Hairer, Norsett, Wanner, *Solving Ordinary
@@ -282,7 +283,8 @@ class AdamsMoulton(AbstractImplicitMultistep):
 class BDF(AbstractImplicitMultistep):
     """Backward differentiation: the slope of the polynomial through the last states. Order k.
 
-    ``sum_j d_j y_{n+1-j} = dt f_{n+1}``; implicit, for stiff fields; carries k - 1 past states. Its
+    ``sum_j d_j y_{n+1-j} = dt f_{n+1}``; implicit, one stage, for stiff fields; carries k - 1
+    past states; cost: as of ``BackwardEuler``. Its
     first k - 1 steps are of Radau IIA.
 
     **Arguments**: ``steps`` k, 1 to 4; by name ``tolerance``, ``max_steps``, ``throw`` (see

@@ -48,10 +48,11 @@ class GaussSeidelEuler(_Blocks, AbstractInvertible, AbstractOneStep):
 
         z+ = z + dt F_z(s, z, h, x),    h+ = h + dt F_h(s, z+, h, x)
 
-    Order 1; one evaluation of each block's rate. What the field freezes (the gates of an LSTM) is
-    taken at the start of the step. On ``h'' = f(h, h')``, velocity first, it is the IMEX Euler
-    method of the coRNN; on the LSTM the Lie-Trotter composition of two Euler flows. A step can be
-    undone where no block's rate depends on the block itself.
+    Order 1, one stage; memory: none; cost: one evaluation of each block's rate. What the field
+    freezes (the gates of an LSTM) is taken at the start of the step. On ``h'' = f(h, h')``,
+    velocity first, it is the IMEX Euler method of the coRNN; on the LSTM the Lie-Trotter
+    composition of two Euler flows. A step can be undone where no block's rate depends on the block
+    itself.
 
     **Arguments**: ``update_order``, the names of the blocks in the order of their updates; ``None``
     takes the field's own. Raises ``InputError`` when a cell is built on a field that has no blocks,
@@ -166,9 +167,10 @@ class SymplecticEuler(_Symplectic, AbstractInvertible, AbstractOneStep):
 
         p+ = p + dt F_p(q, p+),    q+ = q + dt F_q(q, p+)
 
-    Order 1. Symplectic for every Hamiltonian system, separable or not; explicit where the rate of
-    the first block does not depend on that block, which is found out from its program. Both
-    variants are had by ``update_order``. A step is undone by the same equations.
+    Order 1, one stage; memory: none; cost: one evaluation of each rate and, where it is implicit,
+    the solution for one block. Symplectic for every Hamiltonian system, separable or not; explicit
+    where the rate of the first block does not depend on that block, which is found out from its
+    program. Both variants are had by ``update_order``. A step is undone by the same equations.
 
     **Arguments**: ``update_order`` (None: the field's own); by name ``tolerance``, ``max_steps``,
     ``throw`` (see ``AbstractSolving``). Reference: de Vogelaere (1956); Hairer, Lubich, Wanner,
@@ -208,7 +210,8 @@ class StormerVerlet(_Symplectic, AbstractSymmetric):
         p+ = p' + dt/2 F_p(q+, p')
 
     Symplectic and symmetric, non-separable systems included; explicit where no rate depends on its
-    own block. Two evaluations of each rate.
+    own block. Two stages; memory: none; cost: two evaluations of each rate, as of
+    ``SymplecticEuler``.
 
     **Arguments**: as of ``SymplecticEuler``. Reference: Stormer (1907), Verlet, Phys. Rev. 159
     (1967); Hairer, Lubich, Wanner, *Geometric Numerical Integration*, II.3 and VI.3.
@@ -235,7 +238,8 @@ _OUTER = 1 / (2 - 2 ** (1 / 3))
 class Yoshida4(_Symplectic, AbstractSymmetric):
     """Yoshida's triple jump: three Stormer-Verlet steps of 1.35, -1.70 and 1.35 dt. Order 4.
 
-    Symplectic and symmetric, as Stormer-Verlet is. Six evaluations of each rate.
+    Symplectic and symmetric, as Stormer-Verlet is. Six stages; memory: none; cost: six evaluations
+    of each rate.
 
     **Arguments**: as of ``SymplecticEuler``. Reference: Yoshida, Phys. Lett. A 150 (1990); Suzuki
     (1990); Forest, Ruth (1990).

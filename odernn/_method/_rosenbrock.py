@@ -19,8 +19,9 @@ class LinearlyImplicitEuler(AbstractOneStep):
 
     J is the Jacobian of the field at ``(s + dt, y)``: one step of Newton's method for backward
     Euler, and equal to it where the field is affine in the state. Order 1, one stage, L-stable
-    (growth ``1/(1 - z)``), not B-stable. Cost: the field, its Jacobian and one linear solve of the
-    size of the state; it cannot fail to converge.
+    (growth ``1/(1 - z)``), not B-stable. Memory: the Jacobian within a
+    step. Cost: the field, its Jacobian and one linear solve of the size of the state; it cannot
+    fail to converge.
 
     Reference: Rosenbrock, Computer J. 5 (1963); Hairer, Wanner, *Solving Ordinary Differential
     Equations II*, IV.7.
@@ -53,7 +54,8 @@ class FusedEuler(AbstractOneStep):
 
     For fields ``F = b - a.y`` that relax elementwise with rates ``a >= 0``, both taken at the
     beginning of the step: explicit in a and b, implicit in y. Order 1, one stage; the growth is
-    ``1/(1 - z)``, and y+ lies between y and b/a whatever dt. Cost: one evaluation of the field.
+    ``1/(1 - z)``, and y+ lies between y and b/a whatever dt. Memory: none. Cost: one evaluation of
+    the field.
 
     Raises ``InputError`` when a cell is built on a field that is not a relaxation.
     Reference: Hasani, Lechner, Amini, Rus, Grosu, "Liquid Time-constant Networks", AAAI (2021).

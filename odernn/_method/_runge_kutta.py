@@ -69,8 +69,8 @@ class RungeKutta(AbstractExplicitRungeKutta):
     """The explicit Runge-Kutta method of any Butcher tableau.
 
     ``K_i = F(s + c_i dt, y + dt sum_{j<i} a_ij K_j)``, ``y+ = y + dt sum_i b_i K_i``. Stages and
-    order are those of the tableau; memory: the slopes of one step; cost: one evaluation of the
-    field a stage.
+    order are those of the tableau; memory: none from step to step, the slopes within one; cost: one
+    evaluation of the field a stage.
 
     >>> kutta3 = RungeKutta(ButcherTableau([[], ["1/2"], [-1, 2]], ["1/6", "2/3", "1/6"]))
     >>> kutta3.stages, kutta3.order

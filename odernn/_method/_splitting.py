@@ -192,7 +192,8 @@ class AbstractSplitting(AbstractInvertible, AbstractOneStep):
 class LieTrotter(AbstractSplitting):
     """Lie and Trotter's splitting: each part once, for the whole step. Order 1.
 
-    ``y+ = flow_m(dt) ... flow_2(dt) flow_1(dt) y``. **Arguments**: ``methods``, a one-step method
+    ``y+ = flow_m(dt) ... flow_2(dt) flow_1(dt) y``. Stages: one flow of each part; memory: none;
+    cost: that of the flows. **Arguments**: ``methods``, a one-step method
     for each part without an exact flow, by its name (RK4 where none is named). Raises
     ``InputError`` when a cell is built on a field that has no parts. Reference: Trotter, Proc.
     Amer. Math. Soc. 10 (1959).
@@ -208,7 +209,8 @@ class LieTrotter(AbstractSplitting):
 class Strang(AbstractSplitting):
     """Strang's splitting: half a step of all parts but the last, the last, and back. Order 2.
 
-    Symmetric. **Arguments** and errors: as of ``LieTrotter``. Reference: Strang, SIAM J. Numer.
+    Symmetric. Stages: two flows of each part but the last, and one of that; memory, cost,
+    **arguments** and errors: as of ``LieTrotter``. Reference: Strang, SIAM J. Numer.
     Anal. 5 (1968).
     """
 

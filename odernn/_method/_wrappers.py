@@ -120,10 +120,10 @@ class AlgebraicallyReversible(AbstractInvertible):
 
         y+ = c y + (1 - c) z + P_dt(z),    z+ = z - P_{-dt}(y+)
 
-    which is undone by the same increments. Order of the method; twice its stages; memory: one state
-    more (t is doubled). The inverse multiplies errors by 1/c a step. For fields with little
-    friction: with c near one the step is unstable on damped ones (``real_interval`` tells), with a
-    smaller c it is stable and the inverse needs stored states (``Reversible(anchor=...)``).
+    which is undone by the same increments. Order of the method; twice its stages and cost; memory:
+    one state more (t is doubled). The inverse multiplies errors by 1/c a step. For fields with
+    little friction: with c near one the step is unstable on damped ones (``real_interval`` tells),
+    with a smaller c it is stable and the inverse needs stored states (``Reversible(anchor=...)``).
 
     **Arguments**: ``method``, an explicit one-step method; ``coupling`` c in (0, 1).
 
@@ -223,6 +223,8 @@ class Adaptive(AbstractOneStep):
 
     For fields that are meant in continuous time, and as a reference. Order 5; the number of
     evaluations depends on the state, which ``stages`` (of one inner step) and n do not count.
+    Memory: none from step to step; cost: six evaluations an inner step, of which there are as many
+    as it takes.
 
     **Arguments**: ``rtol`` and ``atol``, tolerances relative and absolute; ``max_steps``, inner
     steps allowed in one step. Raises ``InputError`` for values out of range; more inner steps than
