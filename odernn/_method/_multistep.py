@@ -233,8 +233,8 @@ class AbstractImplicitMultistep(AbstractMultistep, AbstractSolving):
 class AdamsBashforth(AbstractExplicitMultistep):
     """Adams-Bashforth: integrates the polynomial through the last k slopes. Explicit, order k.
 
-    ``y+ = y + dt sum_{j<k} beta_j f_{n-j}``; one evaluation a step, whatever k; carries k - 1 past
-    slopes. Its first k - 1 steps are of an explicit Runge-Kutta method of order k.
+    ``y+ = y + dt sum_{j<k} beta_j f_{n-j}``; cost: one evaluation a step, whatever k; carries k - 1
+    past slopes. Its first k - 1 steps are of an explicit Runge-Kutta method of order k.
 
     **Arguments**: ``steps`` k, 2 to 5. Raises ``InputError`` for others. Reference: Bashforth,
     Adams (1883); Hairer, Norsett, Wanner, *Solving Ordinary Differential Equations I*, III.1 and
@@ -308,7 +308,7 @@ class BDF(AbstractImplicitMultistep):
 class Leapfrog(AbstractExplicitMultistep, AbstractInvertible):
     """Leapfrog, the explicit midpoint rule in two steps: ``y_{n+1} = y_{n-1} + 2 dt f_n``. Order 2.
 
-    One evaluation a step; carries one past state; its first step is Heun's. Keeps oscillations
+    Cost: one evaluation a step; carries one past state; its first step is Heun's. Keeps oscillations
     without damping (imaginary interval 1) and is undone exactly, for a dt that is a number; damped
     fields make it unstable (real interval 0).
 
