@@ -308,9 +308,9 @@ class BDF(AbstractImplicitMultistep):
 class Leapfrog(AbstractExplicitMultistep, AbstractInvertible):
     """Leapfrog, the explicit midpoint rule in two steps: ``y_{n+1} = y_{n-1} + 2 dt f_n``. Order 2.
 
-    Cost: one evaluation a step; carries one past state; its first step is Heun's. Keeps oscillations
-    without damping (imaginary interval 1) and is undone exactly, for a dt that is a number; damped
-    fields make it unstable (real interval 0).
+    Cost: one evaluation a step; carries one past state; its first step is Heun's. Keeps
+    oscillations without damping (imaginary interval 1) and is undone to rounding, for a dt that is
+    a number; damped fields make it unstable (real interval 0).
 
     Reference: Hairer, Norsett, Wanner, *Solving Ordinary Differential Equations I*, III.9.
     """
