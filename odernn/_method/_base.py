@@ -8,7 +8,7 @@ import jax
 
 from .._field import AbstractField
 from .._interpolation import drive_at, within
-from .._stability import AbstractStability
+from .._stability import AbstractStability, GrowthStability
 from .._typing import Array, ArrayLike, Drive, Inexact, Scalar, State
 
 
@@ -130,17 +130,10 @@ class AbstractMethod(eqx.Module):
         return self.stability.imaginary_interval
 
 
-class AbstractOneStep(AbstractMethod):
-    """A method that carries nothing but the field's state."""
+class AbstractUniform(AbstractMethod):
+    """A method whose first steps are as all others."""
 
-    memory: ClassVar[int] = 0
     starting_steps: ClassVar[int] = 0
-
-    def start(self, field: AbstractField, y: State) -> State:
-        return y
-
-    def current(self, state: State) -> State:
-        return state
 
     def first_step(
         self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar
@@ -153,8 +146,35 @@ class AbstractOneStep(AbstractMethod):
         return self.step(field, time, state, u, dt)
 
 
+class AbstractOneStep(AbstractUniform):
+    """A method that carries nothing but the field's state."""
+
+    memory: ClassVar[int] = 0
+
+    def start(self, field: AbstractField, y: State) -> State:
+        return y
+
+    def current(self, state: State) -> State:
+        return state
+
+
+class AbstractTwoPart(AbstractOneStep):
+    """A one-step method that treats two parts of a field in two ways."""
+
+    @abc.abstractmethod
+    def split_stability(self, z: ArrayLike, w: ArrayLike) -> Inexact[Array, "..."]:
+        """Return the growth on ``y' = (lambda + mu) y``, ``z = dt lambda``, ``w = dt mu``."""
+
+    @property
+    def stability(self) -> GrowthStability:
+        return GrowthStability(self._growth)
+
+    def _growth(self, z: Array) -> Array:
+        return self.split_stability(z, 0.0 * z)[..., None, None]
+
+
 class AbstractInvertible(AbstractMethod):
-    """A method whose step can be undone; ``odernn.unrolls.Reversible`` needs one."""
+    """A method whose step can be undone; ``odernn.Reversible()`` needs one."""
 
     @abc.abstractmethod
     def check_inverse(self, field: AbstractField) -> None:

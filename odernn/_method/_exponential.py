@@ -8,13 +8,12 @@ import jax.numpy as jnp
 from .._field import AbstractField
 from .._interpolation import drive_at
 from .._operator import AbstractOperator, Diagonal
-from .._stability import GrowthStability
 from .._typing import Array, ArrayLike, Drive, Inexact, Scalar, State
-from ._base import AbstractOneStep, add_scaled
+from ._base import AbstractTwoPart, add_scaled
 from ._imex import check_semilinear
 
 
-class AbstractExponential(AbstractOneStep):
+class AbstractExponential(AbstractTwoPart):
     """What the exponential methods share: ``y' = L y + N(s, y, u)`` with a constant operator L.
 
     The functions phi_k of ``dt L`` depend on parameters and step only.
@@ -27,13 +26,6 @@ class AbstractExponential(AbstractOneStep):
     @abc.abstractmethod
     def advance(self, linear: AbstractOperator, rest: Any, y: State, dt: Scalar) -> State:
         """Take a step; ``rest(node, y)`` is N at that part of the step."""
-
-    @property
-    def stability(self) -> GrowthStability:
-        return GrowthStability(self._growth)
-
-    def _growth(self, z: Array) -> Array:
-        return self.split_stability(z, 0.0 * z)[..., None, None]
 
     def split_stability(self, z: ArrayLike, w: ArrayLike) -> Inexact[Array, "..."]:
         """Return the growth on ``y' = lambda y + mu y``, ``z = dt lambda``, ``w = dt mu`` exact."""

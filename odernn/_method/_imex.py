@@ -10,14 +10,13 @@ import jax.numpy as jnp
 from .._field import AbstractField, AbstractSemilinearField
 from .._interpolation import drive_at
 from .._results import InputError
-from .._stability import GrowthStability
 from .._tableau import ButcherTableau
 from .._typing import Array, ArrayLike, Drive, Inexact, Scalar, State
-from ._base import AbstractOneStep
+from ._base import AbstractTwoPart
 from ._runge_kutta import advance
 
 
-class AbstractIMEX(AbstractOneStep):
+class AbstractIMEX(AbstractTwoPart):
     """The step of an additive Runge-Kutta method: a pair of tableaux with common nodes and weights.
 
     ``Y_i = y + dt sum_j (a_ij N(Y_j) + A_ij L Y_j)``: the explicit ``tableau`` for the rest N, the
@@ -34,13 +33,6 @@ class AbstractIMEX(AbstractOneStep):
     @property
     def stages(self) -> int:
         return sum(map(self._reads_rest, range(self.tableau.stages)))
-
-    @property
-    def stability(self) -> GrowthStability:
-        return GrowthStability(self._growth)
-
-    def _growth(self, z: Array) -> Array:
-        return self.split_stability(z, 0.0 * z)[..., None, None]
 
     def split_stability(self, z: ArrayLike, w: ArrayLike) -> Inexact[Array, "..."]:
         """Return the growth on y' = (lambda + mu) y; ``z = dt lambda``, ``w = dt mu`` implicit."""

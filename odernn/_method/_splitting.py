@@ -13,10 +13,9 @@ import jax.numpy as jnp
 from .._field import AbstractField, AbstractSplitField
 from .._interpolation import drive_at, within
 from .._results import InputError
-from .._stability import GrowthStability
 from .._tableau import as_fraction
 from .._typing import Array, ArrayLike, Drive, Inexact, Scalar, State
-from ._base import AbstractInvertible, AbstractOneStep
+from ._base import AbstractInvertible, AbstractOneStep, AbstractTwoPart
 from ._explicit import RK4
 
 Composition = tuple[tuple[int | str, Fraction], ...]
@@ -47,7 +46,7 @@ class _Part(AbstractField):
         return self.whole.part(self.name, time, y, u)
 
 
-class AbstractSplitting(AbstractInvertible, AbstractOneStep):
+class AbstractSplitting(AbstractInvertible, AbstractTwoPart):
     """The step that all splitting methods share: sub-flows in the order of a composition.
 
     A part is followed by its exact flow where the field knows it, else by a step of a one-step
@@ -84,13 +83,6 @@ class AbstractSplitting(AbstractInvertible, AbstractOneStep):
     def order(self) -> int:
         inner = [method.order for method in (self.methods or {}).values()]
         return min([_order(self.composition(("A", "B"))), *inner])
-
-    @property
-    def stability(self) -> GrowthStability:
-        return GrowthStability(self._growth)
-
-    def _growth(self, z: Array) -> Array:
-        return self.split_stability(z, 0.0 * z)[..., None, None]
 
     def split_stability(self, z: ArrayLike, w: ArrayLike) -> Inexact[Array, "..."]:
         """Return the growth on y' = (lambda + mu) y; ``z = dt lambda`` by a method, w exactly.

@@ -11,7 +11,7 @@ from .._interpolation import drive_at, within
 from .._results import InputError
 from .._stability import AbstractStability, GrowthStability, RungeKuttaStability, exact_growth
 from .._typing import Array, Drive, Scalar, State
-from ._base import AbstractInvertible, AbstractOneStep
+from ._base import AbstractInvertible, AbstractOneStep, AbstractUniform
 from ._solve import check_max_steps
 
 
@@ -113,7 +113,7 @@ class Pair(eqx.Module):
     z: State
 
 
-class AlgebraicallyReversible(AbstractInvertible):
+class AlgebraicallyReversible(AbstractInvertible, AbstractUniform):
     """McCallum and Foster's reversible form of an explicit Runge-Kutta method.
 
     Two states are carried, and with ``P_dt(y)`` the increment of the method::
@@ -142,7 +142,6 @@ class AlgebraicallyReversible(AbstractInvertible):
     symplectic: ClassVar[bool] = False
     reversible: ClassVar[bool] = True
     memory: ClassVar[int] = 1
-    starting_steps: ClassVar[int] = 0
 
     def __check_init__(self):
         if not (isinstance(self.method, AbstractOneStep) and self.method.explicit):
@@ -190,16 +189,6 @@ class AlgebraicallyReversible(AbstractInvertible):
         y = jax.tree.map(lambda y, z, p: c * y + (1 - c) * z + p, state.y, state.z, ahead)
         behind = self._increment(field, time + dt, y, within(u, 1.0, -1.0), -dt)
         return Pair(y, jax.tree.map(jnp.subtract, state.z, behind))
-
-    def first_step(
-        self, field: AbstractField, time: Scalar, state: Pair, u: Drive, dt: Scalar
-    ) -> Pair:
-        return self.step(field, time, state, u, dt)
-
-    def later_step(
-        self, field: AbstractField, time: Scalar, state: Pair, u: Drive, dt: Scalar
-    ) -> Pair:
-        return self.step(field, time, state, u, dt)
 
     def check_inverse(self, field: AbstractField) -> None:
         """Accept every field."""

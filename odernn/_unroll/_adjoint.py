@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from .._results import InputError
 from .._typing import PyTree, State
-from ._base import AbstractUnroll, Prepare, Step, read, steps, together, write
+from ._base import AbstractUnroll, Prepare, Step, in_parts, read, steps, together, write
 from ._linear import Program, evaluate, fold, inner_program, turned
 
 _STATES = "odernn_adjoint_states"
@@ -50,26 +50,13 @@ class Adjoint(AbstractUnroll):
     def __call__(
         self, step: Step, prepare: Prepare, y0: State, inputs: PyTree
     ) -> tuple[State, State]:
-        length = steps(inputs)
-        size = block_size(length, self.block)
         local = LocalStep(step, y0, jax.eval_shape(prepare, inputs))
         run = jax.checkpoint(
             partial(run_block, local, prepare),
             prevent_cse=False,
             policy=_keep_states,
         )
-        count = length // size
-        whole = count * size
-        if count == 1:
-            last, states = run(y0, jax.tree.map(lambda a: a[:whole], inputs))
-        else:
-            blocks = jax.tree.map(lambda a: a[:whole].reshape(count, size, *a.shape[1:]), inputs)
-            last, states = lax.scan(run, y0, blocks)
-            states = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), states)
-        if whole < length:
-            last, rest = run(last, jax.tree.map(lambda a: a[whole:], inputs))
-            states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), states, rest)
-        return states, last
+        return in_parts(run, y0, inputs, block_size(steps(inputs), self.block))
 
 
 def block_size(length: int, wanted: int) -> int:

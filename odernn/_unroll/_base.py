@@ -41,6 +41,28 @@ def steps(inputs: PyTree) -> int:
     return jax.tree.leaves(inputs)[0].shape[0]
 
 
+def in_parts(
+    run: Callable[[State, PyTree], tuple[State, State]], y0: State, inputs: PyTree, size: int
+) -> tuple[State, State]:
+    """Run all steps, ``size`` at a time, then the rest; return (states, last state).
+
+    ``run(y, inputs)`` returns (last state, states) of a part.
+    """
+    length = steps(inputs)
+    count = length // size
+    whole = count * size
+    if count == 1:
+        last, states = run(y0, jax.tree.map(lambda a: a[:whole], inputs))
+    else:
+        parts = jax.tree.map(lambda a: a[:whole].reshape(count, size, *a.shape[1:]), inputs)
+        last, states = lax.scan(run, y0, parts)
+        states = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), states)
+    if whole < length:
+        last, rest = run(last, jax.tree.map(lambda a: a[whole:], inputs))
+        states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), states, rest)
+    return states, last
+
+
 def read(stack: PyTree, k: Any) -> PyTree:
     """Return entry ``k`` of a stack."""
     return jax.tree.map(lambda a: _read(0)(a, k), stack)

@@ -12,7 +12,7 @@ from jax import lax
 from .._results import InputError
 from .._typing import Array, Float, PyTree, State
 from ._adjoint import LocalStep, block_size, loop, run_block
-from ._base import AbstractUnroll, Prepare, Step, read, steps, together, write
+from ._base import AbstractUnroll, Prepare, Step, in_parts, read, steps, together, write
 
 _SECOND_ORDER = (
     "Reversible() gives first derivatives in reverse mode only: take Scan() for higher derivatives."
@@ -64,19 +64,7 @@ class Reversible(AbstractUnroll):
         parameters, static = eqx.partition((step, prepare), eqx.is_array)
         run = partial(_stretch(static, self.block, self.tolerance), parameters)
         length = steps(inputs)
-        size = length if self.anchor is None else min(self.anchor, length)
-        count = length // size
-        whole = count * size
-        if count == 1:
-            last, states = run(y0, jax.tree.map(lambda a: a[:whole], inputs))
-        else:
-            parts = jax.tree.map(lambda a: a[:whole].reshape(count, size, *a.shape[1:]), inputs)
-            last, states = lax.scan(run, y0, parts)
-            states = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), states)
-        if whole < length:
-            last, rest = run(last, jax.tree.map(lambda a: a[whole:], inputs))
-            states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), states, rest)
-        return states, last
+        return in_parts(run, y0, inputs, min(self.anchor or length, length))
 
     def drift(self, step: Step, prepare: Prepare, y0: State, inputs: PyTree) -> Float[Array, ""]:
         """Return the drift of the start when all steps are taken and undone, without anchors."""

@@ -6,7 +6,7 @@ from jax import lax
 
 from .._results import InputError
 from .._typing import PyTree, State
-from ._base import AbstractUnroll, Prepare, Step, steps
+from ._base import AbstractUnroll, Prepare, Step, in_parts, steps
 
 
 class Scan(AbstractUnroll):
@@ -36,20 +36,9 @@ class Scan(AbstractUnroll):
             y = step(y, v)
             return y, y
 
-        length = steps(inputs)
-        if self.checkpoint is None or self.checkpoint >= length:
+        if self.checkpoint is None or self.checkpoint >= steps(inputs):
             last, states = lax.scan(body, y0, prepared)
             return states, last
-        # Whole blocks of `checkpoint` steps, of which only the first state is kept, then the rest.
-        count = length // self.checkpoint
-        whole = count * self.checkpoint
-        blocks = jax.tree.map(
-            lambda a: a[:whole].reshape(count, self.checkpoint, *a.shape[1:]), prepared
-        )
-        block = jax.checkpoint(lambda y, vs: lax.scan(body, y, vs), prevent_cse=False)
-        last, states = lax.scan(block, y0, blocks)
-        states = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), states)
-        if whole < length:
-            last, rest = block(last, jax.tree.map(lambda a: a[whole:], prepared))
-            states = jax.tree.map(lambda a, b: jax.numpy.concatenate([a, b]), states, rest)
-        return states, last
+        # Of each part only the first state is kept.
+        part = jax.checkpoint(lambda y, vs: lax.scan(body, y, vs), prevent_cse=False)
+        return in_parts(part, y0, prepared, self.checkpoint)
