@@ -1,14 +1,14 @@
 """Models: stacked layers and a read-out."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._layer import AbstractLayer, valid_steps
-from ._readout import AbstractReadout
+from ._layer import AbstractLayer, Layer, valid_steps
+from ._readout import AbstractReadout, LastStep
 from ._results import InputError
 from ._typing import Array, Float, Inexact, PRNGKeyArray
 
@@ -81,12 +81,19 @@ class Model(eqx.Module):
         keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
         hs = jnp.asarray(xs)
         valid = valid_steps(mask, length, hs.shape[0]) if hs.ndim else None
-        for layer, dropout_key in zip(self.layers, keys, strict=True):
-            hs, _ = layer(hs, times=times, mask=valid)
+        for number, (layer, dropout_key) in enumerate(zip(self.layers, keys, strict=True), start=1):
+            hs, state = layer(hs, times=times, mask=valid)
+            if number == len(keys) and self._reads_final_state(layer):
+                # No other output is needed, and so none is kept for the gradient.
+                hs, valid = layer.cell.output(state)[None], None
             if dropout_key is not None and self.dropout:
                 keep = jax.random.bernoulli(dropout_key, 1 - self.dropout, hs.shape[1:])
                 hs = jnp.where(keep, hs / (1 - self.dropout), jnp.zeros_like(hs))
         return self.readout(hs, valid)
+
+    def _reads_final_state(self, top: AbstractLayer) -> TypeGuard[Layer]:
+        """Whether the last output that counts, which masked steps repeat, is all that is read."""
+        return isinstance(self.readout, LastStep) and isinstance(top, Layer) and not top.reverse
 
 
 def parameter_count(model: Any) -> int:

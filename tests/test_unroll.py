@@ -374,6 +374,37 @@ def test_reversible_needs_memory_that_does_not_grow(key):
     assert peak(odernn.Adjoint(), 8192) > 5 * large
 
 
+def test_a_model_that_reads_the_last_step_keeps_no_outputs(key):
+    cell = odernn.Cell(cases.FIELDS["Oscillator"](key), odernn.StormerVerlet(), 0.1)
+    model = odernn.Model([odernn.Layer(cell, odernn.Reversible())], odernn.LastStep(5, 2, key=key))
+    parameters, static = eqx.partition(model, eqx.is_inexact_array)
+
+    def peak(length):
+        def loss(p, xs):
+            return jnp.sum(eqx.combine(p, static)(xs))
+
+        xs = jax.ShapeDtypeStruct((length, 3), jnp.float64)
+        compiled = jax.jit(jax.grad(loss)).lower(parameters, xs).compile()
+        return compiled.memory_analysis().temp_size_in_bytes - 2 * 8 * length
+
+    assert peak(8192) < 1.5 * peak(128)
+
+
+@pytest.mark.parametrize("unroll", [odernn.Scan(), odernn.Adjoint(block=4)])
+def test_the_last_step_is_read_from_the_final_state(unroll, key, rng):
+    layers = [odernn.Layer(cases.CELLS[name](key), unroll) for name in ("lstm", "gru")]
+    layers[1] = odernn.Layer(odernn.zoo.GRU(5, 5, key=key), unroll)
+    model = odernn.Model(layers, odernn.LastStep(5, 2, key=key))
+    xs, mask = jnp.asarray(rng.normal(size=(9, 3))), jnp.arange(9) % 3 != 2
+    for options in ({}, {"mask": mask}, {"length": 6}):
+        valid = jnp.arange(9) < 6 if "length" in options else options.get("mask")
+        hs = xs
+        for layer in layers:
+            hs, _ = layer(hs, mask=valid)
+        wanted = model.readout(hs, valid)
+        np.testing.assert_allclose(model(xs, **options), wanted, rtol=0, atol=1e-15)
+
+
 def test_reversible_measures_its_drift(key, rng):
     field = odernn.fields.Leaky(3, 5, key=key)
     cell = odernn.Cell(field, odernn.ImplicitMidpoint(), 0.9)

@@ -26,7 +26,8 @@ class Reversible(AbstractUnroll):
     from the state behind it by ``step.inverse`` and takes the gradient of the block as ``Adjoint``
     does. Beside inputs, outputs and parameters the memory is that of one block, whatever the number
     of steps; each step is computed three times. A loss that reads the final state alone
-    (``layer(xs)[1]``) needs no outputs; one that reads ``hs[-1]`` has them all stored.
+    (``layer(xs)[1]``, or a ``Model`` with ``LastStep``) needs no outputs; one that reads ``hs[-1]``
+    has them all stored.
 
     Rounding errors of the inverse grow where the flow contracts. ``anchor`` steps apart, states are
     stored and rebuilding begins anew: more memory, less drift. The drift is measured where a
