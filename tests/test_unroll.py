@@ -10,6 +10,7 @@ import pytest
 
 import odernn
 from odernn import InputError
+from odernn._method._solve import AbstractSolving
 
 from . import cases
 
@@ -94,6 +95,10 @@ def _unrolls_for(field, method):
     # Methods that carry a past train their step in test_method_multistep.
     dt = 0.3 if cell.method.starting_steps else odernn.TrainedStep(0.3)
     unrolls = [odernn.Scan(), odernn.Adjoint(block=4)]
+    # Programs that solve equations take long to compile: for most fields Adjoint is compared in
+    # single precision alone.
+    if isinstance(cell.method, AbstractSolving) and field not in ("Leaky", "LSTM"):
+        unrolls.pop()
     try:
         cell.check_inverse()
     except InputError:
