@@ -111,7 +111,7 @@ class Layer(AbstractLayer):
             raise InputError(f"cell = {cell!r}: a layer takes a Cell, zoo.LSTM(...) say.")
         unroll = Adjoint() if unroll is None else unroll
         if not isinstance(unroll, AbstractUnroll):
-            raise InputError(f"unroll = {unroll!r}: give Adjoint(), Scan() or Scan(checkpoint=k).")
+            raise InputError(f"unroll = {unroll!r}: give Adjoint(), Scan() or Reversible().")
         if isinstance(unroll, Reversible):
             cell.check_inverse()
         if initial_state is not None:

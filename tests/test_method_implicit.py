@@ -188,6 +188,21 @@ def test_quadratic_invariants_are_kept(name):
     assert jnp.abs(other**2 @ weights.T - start**2 @ weights.T).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["implicitmidpoint", "gauss2", "gauss3"])
+def test_the_cayley_map_and_its_like_keep_the_norm(name, rng):
+    """On a skew field; the step of the implicit midpoint rule is its Cayley transform."""
+    matrix = rng.normal(size=(5, 5))
+    skew = jnp.asarray(matrix - matrix.T)
+    field, start = _Affine(lambda time, y: y @ skew), jnp.asarray(rng.normal(size=5))
+    hs = _run(field, METHODS[name], 0.3, 10_000, start)
+    norms = np.linalg.norm(hs, axis=1)
+    np.testing.assert_allclose(norms, np.linalg.norm(start), rtol=0, atol=1e-12)
+    if name == "implicitmidpoint":
+        one, half = np.eye(5), 0.15 * np.asarray(skew).T
+        cayley = np.linalg.solve(one - half, one + half)
+        np.testing.assert_allclose(hs[0], cayley @ start, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("name", ORDERS)
 def test_the_symplectic_form_is_kept_by_symplectic_methods_alone(name):
     method = METHODS[name]
