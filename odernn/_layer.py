@@ -140,6 +140,28 @@ class Layer(AbstractLayer):
         past: Inexact[ArrayLike, "past input"] | None = None,
     ) -> tuple[Inexact[Array, "time hidden"], State]:
         """Return the outputs at all times and the state after the last step."""
+        return _run(self, *self._checked(xs, times, mask, length, initial_state, past))
+
+    def drift(self, xs: Inexact[Array, "time input"], **options: Any) -> Float[Array, ""]:
+        """Return by how much the start is missed when all steps are taken and then undone.
+
+        Relative to 1 + the largest component of the state; ``options`` are those of the call. It is
+        what ``Reversible()`` goes wrong by without anchors. Raises ``InputError`` if a step has no
+        inverse.
+        """
+        self.cell.check_inverse()
+        return _drift(self, *self._checked(xs, **options)[:-1])
+
+    def _checked(
+        self,
+        xs: Any,
+        times: Any = None,
+        mask: Any = None,
+        length: Any = None,
+        initial_state: State | None = None,
+        past: Any = None,
+    ) -> tuple[Array, Array | None, Array | None, State, Array | None, bool]:
+        """The arguments of ``_run`` after the layer."""
         xs = jnp.asarray(xs)
         count = _check_sequence(xs, self.input_size)
         y0, fresh = self._start(initial_state)
@@ -154,7 +176,7 @@ class Layer(AbstractLayer):
             times = _check_times(times, count, valid)
         # Only where no first step can be left out is it known which steps are the first.
         fresh = fresh and (valid is None or (mask is None and not self.reverse))
-        return _run(self, xs, times, valid, y0, past, fresh)
+        return xs, times, valid, y0, past, fresh
 
     def _start(self, initial_state: State | None) -> tuple[State, bool]:
         """The state to start from, and whether no step has been taken to get there."""
@@ -238,12 +260,7 @@ def _run(
 ) -> tuple[Array, State]:
     """Run a layer on checked arguments; compiled once for each shape, outside ``jit`` too."""
     cell = layer.cell
-    if layer.reverse:
-        xs = xs[::-1]
-        valid = None if valid is None else valid[::-1]
-        times = None if times is None else -times[::-1]
-    inputs = _inputs(xs, times, valid, cell.field.dtype)
-    inputs = _windows(inputs, cell.interpolation.samples, past)
+    inputs = _ordered(layer, xs, times, valid, past)
     first = min(cell.method.starting_steps, len(xs))
     if first == 0 or not fresh:
         phase = "later" if first == 0 else "any"
@@ -257,6 +274,31 @@ def _run(
             states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), states, more)
     hs = jax.vmap(cell.output)(states)
     return (hs[::-1] if layer.reverse else hs), last
+
+
+@eqx.filter_jit
+def _drift(
+    layer: Layer,
+    xs: Array,
+    times: Array | None,
+    valid: Array | None,
+    y0: State,
+    past: Array | None,
+) -> Array:
+    cell, inputs = layer.cell, _ordered(layer, xs, times, valid, past)
+    return Reversible().drift(_Step(cell), _Prepare(cell), y0, inputs)
+
+
+def _ordered(
+    layer: Layer, xs: Array, times: Array | None, valid: Array | None, past: Array | None
+) -> _Inputs:
+    """What the steps take, in the order in which they are taken."""
+    if layer.reverse:
+        xs = xs[::-1]
+        valid = None if valid is None else valid[::-1]
+        times = None if times is None else -times[::-1]
+    inputs = _inputs(xs, times, valid, layer.cell.field.dtype)
+    return _windows(inputs, layer.cell.interpolation.samples, past)
 
 
 def _check_sequence(xs: Array, input_size: int) -> int:

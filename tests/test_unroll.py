@@ -419,6 +419,12 @@ def test_reversible_measures_its_drift(key, rng):
         _gradient(_run, odernn.Layer(cell, odernn.Reversible()), xs)
     got = _gradient(_run, odernn.Layer(cell, odernn.Reversible(anchor=8)), xs)
     _assert_same(got, _gradient(_run, odernn.Layer(cell), xs), 1e-6)
+    # The measure says so before any training, for a part of the sequence as well.
+    layer = odernn.Layer(cell)
+    assert layer.drift(xs) > 1e-3
+    assert layer.drift(xs[:8]) < layer.drift(xs, length=20) < 1e-3
+    with pytest.raises(InputError, match="a step of RK4 has no inverse"):
+        odernn.Layer(odernn.Cell(field, odernn.RK4())).drift(xs)
 
 
 def test_reversible_refuses_what_it_cannot_undo(key):
