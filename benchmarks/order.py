@@ -116,14 +116,6 @@ class Curve(NamedTuple):
     slope: float | None
 
 
-def fits(field, method) -> bool:
-    try:
-        method.check(field)
-    except odernn.InputError:
-        return False
-    return True
-
-
 def solve(field, method, start):
     """Return a function from the number of steps to the state at the end; compiled once."""
 
@@ -167,7 +159,7 @@ def measure() -> list[Curve]:
     exact = [solve(field, odernn.DormandPrince5(), start)(20_000) for field, start in PROBLEMS]
     curves = []
     for name, method in odernn.METHODS.items():
-        fitting = [i for i, (field, _) in enumerate(PROBLEMS) if fits(field, method)]
+        fitting = [i for i, (field, _) in enumerate(PROBLEMS) if method.fits(field)]
         if not fitting:
             curves.append(Curve(name, family_of(method), method.order, "none", np.array([]), None))
             continue

@@ -163,14 +163,6 @@ def number(value: float) -> str:
     return f"{value:.2g}" if value >= 1e-3 or value == 0 else f"{value:.0e}"
 
 
-def fits(field, method) -> bool:
-    try:
-        method.check(field)
-    except odernn.InputError:
-        return False
-    return True
-
-
 # --- Long memory --------------------------------------------------------------------------------
 
 
@@ -293,7 +285,7 @@ def stiff() -> str:
         exact = np.asarray(fine[:, 199::200][:, 9:])
         runs = {"Euler()": partial(run(field, o.Euler(), 1e-4, steps), begin)}
         errors = {}
-        for method in filter(partial(fits, field), methods):
+        for method in [m for m in methods if m.fits(field)]:
             name = _full_name(method)
             call = partial(run(field, method, 0.1, steps), begin)
             with np.errstate(over="ignore", invalid="ignore"):

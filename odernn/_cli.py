@@ -318,19 +318,11 @@ def _method_table() -> "Table":
     for name, method in METHODS.items():
         step = ["explicit" if method.explicit else "implicit"]
         step += [kind for kind in ("symplectic", "reversible") if getattr(method, kind)]
-        fitting = [type(field).__name__ for field in made if _fits(method, field)]
+        fitting = [type(field).__name__ for field in made if method.fits(field)]
         fits = "all" if len(fitting) == len(made) else ", ".join(fitting) or "your own"
         numbers = (str(method.stages), str(method.order), str(method.memory or ""))
         table.add_row(name, *numbers, ", ".join(step), fits)
     return table
-
-
-def _fits(method: Any, field: Any) -> bool:
-    try:
-        method.check(field)
-    except InputError:
-        return False
-    return True
 
 
 def _predict(arguments: list[str]) -> None:

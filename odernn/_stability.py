@@ -110,7 +110,27 @@ class RungeKuttaStability(AbstractStability):
         return bool((b >= 0).all() and np.linalg.eigvalsh(defect)[0] >= -1e-12)
 
 
-class MultistepStability(AbstractStability):
+class AbstractSearched(AbstractStability):
+    """What is known where only the growth is: intervals by search, and no contractivity."""
+
+    @property
+    def real_interval(self) -> float:
+        return _ray(self, -1)
+
+    @property
+    def imaginary_interval(self) -> float:
+        return _ray(self, 1j)
+
+    @property
+    def circle_radius(self) -> None:
+        return None
+
+    @property
+    def algebraically_stable(self) -> bool:
+        return False
+
+
+class MultistepStability(AbstractSearched):
     """Stability of ``sum_j alpha_j y_{n+j} = dt sum_j beta_j f_{n+j}``, j = 0 ... k.
 
     The growth is the root of largest modulus of ``sum_j (alpha_j - z beta_j) zeta^j``. SSP
@@ -131,14 +151,6 @@ class MultistepStability(AbstractStability):
         return _dominant(jnp.concatenate([shift, row[..., None, :]], axis=-2))
 
     @property
-    def real_interval(self) -> float:
-        return _ray(self, -1)
-
-    @property
-    def imaginary_interval(self) -> float:
-        return _ray(self, 1j)
-
-    @property
     def ssp_coefficient(self) -> float:
         scale = self.alpha[-1]
         old = [(-a / scale, b / scale) for a, b in zip(self.alpha, self.beta, strict=True)][:-1]
@@ -146,16 +158,8 @@ class MultistepStability(AbstractStability):
             return 0.0
         return float(min((a / b for a, b in old if b > 0), default=float("inf")))
 
-    @property
-    def circle_radius(self) -> None:
-        return None
 
-    @property
-    def algebraically_stable(self) -> bool:
-        return False
-
-
-class GrowthStability(AbstractStability):
+class GrowthStability(AbstractSearched):
     """Stability of a method whose step on ``y' = lambda y`` is a matrix or a number.
 
     ``growth(z)`` is that matrix, (..., k, k), for an array of complex z; its eigenvalue of largest
@@ -168,24 +172,8 @@ class GrowthStability(AbstractStability):
         return _dominant(self.growth(_as_complex(z)))
 
     @property
-    def real_interval(self) -> float:
-        return _ray(self, -1)
-
-    @property
-    def imaginary_interval(self) -> float:
-        return _ray(self, 1j)
-
-    @property
     def ssp_coefficient(self) -> None:
         return None
-
-    @property
-    def circle_radius(self) -> None:
-        return None
-
-    @property
-    def algebraically_stable(self) -> bool:
-        return False
 
 
 def exact_growth(z: Array) -> Array:

@@ -8,6 +8,7 @@ import jax
 
 from .._field import AbstractField
 from .._interpolation import drive_at, within
+from .._results import InputError
 from .._stability import AbstractStability, GrowthStability
 from .._typing import Array, ArrayLike, Drive, Inexact, Scalar, State
 
@@ -67,6 +68,14 @@ class AbstractMethod(eqx.Module):
     @abc.abstractmethod
     def check(self, field: AbstractField) -> None:
         """Raise ``InputError`` if the method cannot integrate the field."""
+
+    def fits(self, field: AbstractField) -> bool:
+        """Return whether the method can integrate the field."""
+        try:
+            self.check(field)
+        except InputError:
+            return False
+        return True
 
     @abc.abstractmethod
     def nesting(self, field: AbstractField) -> int:

@@ -284,8 +284,7 @@ class BDF(AbstractImplicitMultistep):
     """Backward differentiation: the slope of the polynomial through the last states. Order k.
 
     ``sum_j d_j y_{n+1-j} = dt f_{n+1}``; implicit, one stage, for stiff fields; carries k - 1
-    past states; cost: as of ``BackwardEuler``. Its
-    first k - 1 steps are of Radau IIA.
+    past states; cost: as of ``BackwardEuler``. Its first k - 1 steps are of Radau IIA.
 
     **Arguments**: ``steps`` k, 1 to 4; by name ``tolerance``, ``max_steps``, ``throw`` (see
     ``AbstractSolving``). Reference: Curtiss, Hirschfelder, PNAS 38 (1952); Gear (1971).

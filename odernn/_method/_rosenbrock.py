@@ -19,9 +19,8 @@ class LinearlyImplicitEuler(AbstractOneStep):
 
     J is the Jacobian of the field at ``(s + dt, y)``: one step of Newton's method for backward
     Euler, and equal to it where the field is affine in the state. Order 1, one stage, L-stable
-    (growth ``1/(1 - z)``), not B-stable. Memory: the Jacobian within a
-    step. Cost: the field, its Jacobian and one linear solve of the size of the state; it cannot
-    fail to converge.
+    (growth ``1/(1 - z)``), not B-stable. Memory: the Jacobian within a step. Cost: the field, its
+    Jacobian and one linear solve of the size of the state; it cannot fail to converge.
 
     Reference: Rosenbrock, Computer J. 5 (1963); Hairer, Wanner, *Solving Ordinary Differential
     Equations II*, IV.7.
