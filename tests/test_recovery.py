@@ -112,7 +112,7 @@ def _lem(f, xs, dt):
     n = f.hidden_size
     h = z = np.zeros(n)
     for x in xs:
-        i = np.split(np.asarray(x @ f.input_weight + f.bias), 4)
+        i = np.split(np.asarray(x @ f.input_weight + f.bias + f.recurrent_bias), 4)
         r = np.split(np.asarray(h @ f.weight), 3)
         fast, slow = dt * _sigma(i[0] + r[0]), dt * _sigma(i[1] + r[1])
         z = (1 - slow) * z + slow * np.tanh(i[2] + r[2])

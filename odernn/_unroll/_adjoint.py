@@ -67,6 +67,13 @@ def block_size(length: int, wanted: int) -> int:
     return next((size for size in near if length % size == 0), wanted)
 
 
+def _kept(states: jax.Array) -> jax.Array:
+    """Mark states to be stored; complex ones in two parts, as JAX can only store real numbers."""
+    if not jnp.iscomplexobj(states):
+        return checkpoint_name(states, _STATES)
+    return lax.complex(*(checkpoint_name(a, _STATES) for a in (states.real, states.imag)))
+
+
 def _keep_states(primitive: Any, /, *_: Any, **parameters: Any) -> bool:
     """The policy of what is stored. JAX's own trips over operations with a parameter ``prim``."""
     return primitive.name == "name" and parameters["name"] == _STATES
@@ -192,7 +199,7 @@ def run_block(
         states = loop(local, cut(local.constants), cut(y_leaves), cut(v_leaves), size)
     else:
         states = cut(jax.tree.leaves(known))
-    states = checkpoint_name(states, _STATES)
+    states = [_kept(a) for a in states]
     before = [
         jnp.concatenate([y[None], s[:-1]]) for y, s in zip(cut(y_leaves), states, strict=True)
     ]

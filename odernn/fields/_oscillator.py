@@ -4,31 +4,34 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from .._field import AbstractPartitionedField, AbstractSemilinearField
-from .._initial import check_sizes, uniform
+from .._initial import Rule, uniform
 from .._operator import Blocks
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
+from ._base import AbstractAffineField
 
 
-class Oscillator(AbstractPartitionedField, AbstractSemilinearField):
+def _as_one_layer(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
+    """Draw as for one layer that reads input, position and velocity."""
+    return uniform(key, shape, (field.input_size + 2 * field.hidden_size) ** -0.5)
+
+
+class Oscillator(AbstractAffineField, AbstractPartitionedField, AbstractSemilinearField):
     """Coupled, damped, driven oscillators: ``h'' = tanh(W h + U h' + V x + b) - gamma h - eps h'``.
 
     State blocks ``h`` and ``v = h'``; a sequential method updates the velocity first. Order 2,
     depth 1. With Gauss-Seidel (IMEX) Euler it is the coRNN.
 
     **Arguments**: ``input_size``, ``hidden_size``; ``gamma``, squared frequency, and ``epsilon``,
-    damping, both fixed; ``key``. **Parameters**: ``weight`` W and ``velocity_weight`` U (hidden,
-    hidden), ``input_weight`` (input, hidden), ``bias`` (hidden,), all from U(-k, k) with
+    damping, both fixed; ``init``; ``key``. **Parameters**: ``weight`` W and ``velocity_weight`` U
+    (hidden, hidden), ``input_weight`` (input, hidden), ``bias`` (hidden,), all from U(-k, k) with
     k = 1/sqrt(input + 2 hidden), as in the authors' code.
 
     Reference: Rusch, Mishra, "Coupled Oscillatory Recurrent Neural Network", arXiv:2010.00951.
     """
 
-    input_size: int = eqx.field(static=True)
-    hidden_size: int = eqx.field(static=True)
     gamma: float = eqx.field(static=True)
     epsilon: float = eqx.field(static=True)
     weight: Float[Array, "hidden hidden"]
@@ -40,6 +43,9 @@ class Oscillator(AbstractPartitionedField, AbstractSemilinearField):
     blocks: ClassVar[tuple[str, ...]] = ("h", "v")
     update_order: ClassVar[tuple[str, ...]] = ("v", "h")
     depths: ClassVar[Mapping[str, int]] = {"h": 0, "v": 1}
+    rules: ClassVar[Mapping[str, Rule]] = dict.fromkeys(
+        ("weight", "velocity_weight", "input_weight", "bias"), _as_one_layer
+    )
 
     def __init__(
         self,
@@ -48,20 +54,11 @@ class Oscillator(AbstractPartitionedField, AbstractSemilinearField):
         *,
         gamma: float = 1.0,
         epsilon: float = 1.0,
+        init: str = "official",
         key: PRNGKeyArray,
     ):
-        check_sizes(input_size=input_size, hidden_size=hidden_size)
-        keys = jax.random.split(key, 4)
-        bound = (input_size + 2 * hidden_size) ** -0.5
-        self.input_size, self.hidden_size = input_size, hidden_size
         self.gamma, self.epsilon = float(gamma), float(epsilon)
-        self.weight = uniform(keys[0], (hidden_size, hidden_size), bound)
-        self.velocity_weight = uniform(keys[1], (hidden_size, hidden_size), bound)
-        self.input_weight = uniform(keys[2], (input_size, hidden_size), bound)
-        self.bias = uniform(keys[3], (hidden_size,), bound)
-
-    def drive(self, x: Float[Array, " input"]) -> Float[Array, " hidden"]:
-        return x @ self.input_weight + self.bias
+        self._draw(input_size, hidden_size, init, key)
 
     def rate(self, block: str, time: Scalar, y: State, frozen: Any) -> Float[Array, " hidden"]:
         if block == "h":
