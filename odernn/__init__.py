@@ -14,9 +14,11 @@ from ._interpolation import AbstractInterpolation as AbstractInterpolation
 from ._interpolation import CubicInput as CubicInput
 from ._interpolation import HeldInput as HeldInput
 from ._interpolation import LinearInput as LinearInput
+from ._interpolation import StackedInput as StackedInput
 from ._layer import AbstractLayer as AbstractLayer
 from ._layer import Bidirectional as Bidirectional
 from ._layer import Layer as Layer
+from ._layer import Stack as Stack
 from ._method import ARK3 as ARK3
 from ._method import ARS222 as ARS222
 from ._method import BDF as BDF
@@ -72,6 +74,8 @@ from ._method import Tsit5 as Tsit5
 from ._method import Yoshida4 as Yoshida4
 from ._model import Model as Model
 from ._model import parameter_count as parameter_count
+from ._model import replace as replace
+from ._model import trained as trained
 from ._operator import AbstractOperator as AbstractOperator
 from ._operator import Blocks as Blocks
 from ._operator import Dense as Dense

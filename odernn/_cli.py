@@ -7,23 +7,28 @@ Bad input ends in one line on stderr and exit code 2, a run that fails in one li
 import contextlib
 import dataclasses
 import errno
+import importlib
 import io
 import json
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from equinox import EquinoxRuntimeError
 
+from ._listing import (
+    cell_table,
+    field_table,
+    method_table,
+    new_table,
+    show_tables,
+    task_table,
+)
 from ._results import InputError, RunFailed, unknown_name
 from ._version import __version__
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _HELP = """\
 usage: odernn COMMAND ...
@@ -35,6 +40,8 @@ commands:
   evaluate RUN        measure the model of a run on its test data
   predict RUN FILE    apply the model of a run to a CSV file
   list                show tasks, cells, fields and methods
+  table               show all networks in their n-t table, or draw it
+  classify TARGET     measure n and t of a network, a saved model or a function of yours
 
 options:
   -h, --help          this text; `odernn COMMAND --help` for the options of a command
@@ -220,12 +227,12 @@ def _evaluate(arguments: list[str]) -> None:
     if options.json:
         print(json.dumps(result, indent=2))
         return
-    table = _table(str(options.run), "", "")
+    table = new_table(str(options.run), "", "")
     table.show_header = False
     for name, value in result.items():
         shown = f"{value:.6g}" if isinstance(value, float) else str(value)
         table.add_row(name.replace("_", " "), shown)
-    _show(table)
+    show_tables(table)
 
 
 def _list(arguments: list[str]) -> None:
@@ -233,96 +240,144 @@ def _list(arguments: list[str]) -> None:
         """Show the tasks, cells, fields and methods that can be named."""
 
     _parse(show, "list", arguments)
-    _show(_task_table(), _cell_table(), _field_table(), _method_table())
+    show_tables(task_table(), cell_table(), field_table(), method_table())
 
 
-def _table(title: str, *columns: str, right: Sequence[str] = ()) -> "Table":
-    from rich.table import Table
+def _periodic(arguments: list[str]) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Table:
+        """Show the networks of the zoo by their class: n across, t down."""
 
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for column in columns:
-        justify = "right" if column in right else "left"
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=column == "name")
-    return table
+        out: Path | None = None
+        """Draw the table to this new .svg or .png file instead."""
 
-
-def _show(*tables: "Table") -> None:
+    options = _parse(Table, "table", arguments)
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
-    for table in tables:
-        console.print(table)
+    from .analysis import draw_table, print_table
+
+    if options.out is None:
+        print_table(Console(highlight=False))
+        return
+    if options.out.exists():
+        raise InputError(f"--out {options.out} exists already: choose another file or delete it.")
+    draw_table(options.out)
+    print(options.out)
 
 
-def _task_table() -> "Table":
-    from . import tasks
+def _classify(arguments: list[str]) -> None:
+    import tyro
 
-    table = _table("tasks", "name", "what it is", "installed")
-    for name, description, installed in tasks.names():
-        table.add_row(name, description, "yes" if installed else "odernn[aeon]")
-    return table
+    @dataclasses.dataclass(frozen=True)
+    class Classify:
+        """Measure the class n-t of a step by tracing its program.
+
+        n counts the nonlinearities nested between one state and the next, t the blocks of hidden
+        size in the state.
+        """
+
+        target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
+        """module:name of a cell or of a function (y, x) -> y, a folder with a saved model, or a
+        network by its name. The module is imported, from the present folder too."""
+        state: tuple[int, ...] = (8,)
+        """Size of a function's state; several sizes stand for a tuple of arrays."""
+        input_size: int = 3
+        """Size of a function's input."""
+
+    options = _parse(Classify, "classify", arguments)
+    table = new_table(options.target, "step", "n-t", "declared")
+    for name, measured, declared in _classes(options.target, options.state, options.input_size):
+        table.add_row(name, measured, declared)
+    show_tables(table)
 
 
-_LISTED_SIZE = 64
-
-
-def _cell_table() -> "Table":
-    import equinox as eqx
+def _classes(target: str, state: tuple[int, ...], input_size: int) -> list[tuple[str, str, str]]:
+    """What a target holds: names of its steps, their classes as measured and as declared."""
     import jax
 
     from . import zoo
+    from ._storage import load
 
-    table = _table(
-        f"cells (parameters: 1 channel, {_LISTED_SIZE} units)",
-        *("name", "field", "method", "dt", "n", "t", "parameters"),
-        right=("dt", "n", "t", "parameters"),
-    )
-    for name, make in zoo.CELLS.items():
-        # Shapes are all that is shown: drawing the weights would take seconds.
-        cell = eqx.filter_eval_shape(partial(make, 1, _LISTED_SIZE, key=jax.random.key(0)))
-        count = sum(leaf.size for leaf in jax.tree.leaves(cell) if hasattr(leaf, "size"))
-        parts = (type(cell.field).__name__, type(cell.method).__name__, f"{cell.dt:g}")
-        table.add_row(name, *parts, str(cell.n), str(cell.t), f"{count:,}")
-    return table
-
-
-def _field_table() -> "Table":
-    from . import fields
-    from ._field import AbstractPartitionedField
-
-    columns = ("name", "order t", "depth", "state", "equation")
-    table = _table("fields", *columns, right=columns[1:3])
-    for name, field in vars(fields).items():
-        if isinstance(field, type):
-            partitioned = issubclass(field, AbstractPartitionedField)
-            state = ", ".join(field.blocks) if partitioned else "h"
-            about = (field.__doc__ or "").splitlines()[0].replace("``", "")
-            table.add_row(name, str(field.order), str(field.depth), state, about)
-    return table
+    for flag, numbers in {"--state": state, "--input-size": (input_size,)}.items():
+        if not numbers or min(numbers) < 1:
+            raise InputError(f"{flag} is {numbers}: give sizes of at least 1.")
+    if ":" in target:
+        return [_class_of_import(target, state, input_size)]
+    if target.lower() in zoo.CELLS:
+        network = zoo.CELLS[target.lower()]
+        return [_class_of(network.name, network(input_size, 8, key=jax.random.key(0)))]
+    if not Path(target).exists():
+        raise InputError(
+            f"{target} is no folder, no module:name and no network (`odernn list` names these)."
+        )
+    return [_class_of(name, cell) for name, cell in _cells_in(load(target))]
 
 
-def _method_table() -> "Table":
-    import equinox as eqx
+def _class_of(name: str, cell: Any) -> tuple[str, str, str]:
+    from .analysis import classify
+
+    return name, str(classify(cell)), f"{cell.n}-{cell.t}"
+
+
+def _cells_in(model: Any) -> list[tuple[str, Any]]:
+    """The cells of a model with their places in it."""
     import jax
 
-    from . import fields
-    from ._method import METHODS
+    from ._cell import Cell
 
-    columns = ("name", "stages n", "order", "past", "a step is", "fits")
-    table = _table("methods", *columns, right=columns[1:4])
-    made = [
-        eqx.filter_eval_shape(partial(make, 1, _LISTED_SIZE, key=jax.random.key(0)))
-        for make in vars(fields).values()
-        if isinstance(make, type)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(model, is_leaf=lambda a: isinstance(a, Cell))
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="."), leaf)
+        for path, leaf in leaves
+        if isinstance(leaf, Cell)
     ]
-    for name, method in METHODS.items():
-        step = ["explicit" if method.explicit else "implicit"]
-        step += [kind for kind in ("symplectic", "reversible") if getattr(method, kind)]
-        fitting = [type(field).__name__ for field in made if method.fits(field)]
-        fits = "all" if len(fitting) == len(made) else ", ".join(fitting) or "your own"
-        numbers = (str(method.stages), str(method.order), str(method.memory or ""))
-        table.add_row(name, *numbers, ", ".join(step), fits)
-    return table
+
+
+def _class_of_import(target: str, state: tuple[int, ...], input_size: int) -> tuple[str, str, str]:
+    """Class of what stands behind ``module:name``, which is imported."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    from ._cell import Cell
+    from ._layer import Layer
+    from .analysis import classify
+
+    step = _imported(target)
+    if isinstance(step, Cell):
+        return _class_of(target, step)
+    known = (Layer, eqx.nn.GRUCell, eqx.nn.LSTMCell)
+    if isinstance(step, known) or hasattr(step, "initialize_carry"):
+        return target, str(classify(step)), ""
+    arrays = tuple(jax.ShapeDtypeStruct((size,), jnp.result_type(float)) for size in state)
+    x = jax.ShapeDtypeStruct((input_size,), jnp.result_type(float))
+    try:
+        return target, str(classify(step, arrays if len(arrays) > 1 else arrays[0], x)), ""
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's function does with arrays of these sizes
+        reason = (str(error).strip() or "no message").splitlines()[0]
+        raise InputError(
+            f"{target} fails on a state of size {', '.join(map(str, state))} and an input of size "
+            f"{input_size} ({type(error).__name__}: {reason}): give --state and --input-size."
+        ) from error
+
+
+def _imported(target: str) -> Any:
+    """The object ``module:name``; modules in the present folder come first."""
+    module, _, name = target.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # whatever the user's module does when it is imported
+        reason = (str(error).strip() or "no message").splitlines()[0]
+        raise InputError(
+            f"{module} cannot be imported ({type(error).__name__}: {reason}): give module:name."
+        ) from error
+    if not hasattr(found, name):
+        raise unknown_name(f"name in {module}", name, [n for n in vars(found) if n[0] != "_"])
+    return getattr(found, name)
 
 
 def _predict(arguments: list[str]) -> None:
@@ -368,4 +423,6 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": _evaluate,
     "predict": _predict,
     "list": _list,
+    "table": _periodic,
+    "classify": _classify,
 }

@@ -22,9 +22,11 @@ class AbstractField(eqx.Module):
     - ``drive(x)`` is the part of the work that depends on the input only (the input's projection).
       It is computed for many steps at once, outside the loop over time; its result is the ``u``
       of ``__call__``. Without it, ``u`` is the input itself.
-    - ``output(y)`` is what the next layer sees; without it, the state.
+    - ``output(y)`` is what the next layer sees; without it, the state. ``feedthrough(x)`` is added
+      to it, if the next layer sees the input directly, too.
     - ``order`` is the order t of the ODE: the number of blocks of hidden size in the state.
     - ``depth`` is the number of nonlinearities nested in one evaluation.
+    - ``fixed`` names the arrays that are drawn once and never trained (see ``odernn.trained``).
     """
 
     input_size: eqx.AbstractVar[int]
@@ -32,6 +34,7 @@ class AbstractField(eqx.Module):
 
     order: ClassVar[int] = 1
     depth: ClassVar[int] = 1
+    fixed: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def __call__(self, time: Scalar, y: State, u: Drive) -> State:
@@ -44,6 +47,10 @@ class AbstractField(eqx.Module):
     def output(self, y: State) -> Inexact[Array, " hidden"]:
         """Return what the next layer sees of the state."""
         return y
+
+    def feedthrough(self, x: Inexact[Array, " input"]) -> Inexact[Array, " hidden"] | None:
+        """Return what the next layer sees of the input directly; None: nothing."""
+        return None
 
     def initial_state(self) -> State:
         """Return the state before the first step: zeros."""

@@ -2,12 +2,13 @@
 
 import abc
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ._results import InputError
 from ._typing import Array, Drive, Float, Scalar
 
 
@@ -56,10 +57,12 @@ class AbstractInterpolation(eqx.Module):
     them; ``order`` bounds the order of accuracy for a smooth input, whatever the method.
     """
 
-    @property
-    @abc.abstractmethod
-    def samples(self) -> int:
-        """Inputs that a step reads: the present one and those before it."""
+    if TYPE_CHECKING:
+        # To a type checker an abstract variable is an argument of the constructor.
+        @property
+        def samples(self) -> int: ...
+    else:
+        samples: eqx.AbstractVar[int]
 
     @property
     @abc.abstractmethod
@@ -142,6 +145,28 @@ class CubicInput(AbstractInterpolation):
             coefficients = [_combine(a, b, nodes[i]) for a, b in zip(shifted, scaled, strict=True)]
             coefficients[0] = jax.tree.map(jnp.add, coefficients[0], table[i])
         return Polynomial(tuple(coefficients))
+
+
+class StackedInput(AbstractInterpolation):
+    """The last inputs as they are: the field sees the tuple of their drives, the oldest first.
+
+    For fields that are made for it: the strongly-typed networks read the present and the previous
+    input. Held within the step: order 1 for a smooth input. **Arguments**: ``samples``, the number
+    of inputs. Raises ``InputError`` unless it is a whole number of at least 2.
+    """
+
+    samples: int = eqx.field(static=True, default=2)
+
+    def __check_init__(self):
+        if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 2:
+            raise InputError(f"samples = {self.samples!r}: give a whole number of at least 2.")
+
+    @property
+    def order(self) -> int:
+        return 1
+
+    def __call__(self, drives: Sequence[Drive], intervals: Float[Array, " steps"] | None) -> Drive:
+        return tuple(drives)
 
 
 def _divide(a: Drive, b: Drive, width: Any) -> Drive:

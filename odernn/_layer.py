@@ -1,6 +1,8 @@
 """Layers: a cell repeated over a sequence."""
 
 import abc
+import itertools
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -248,6 +250,59 @@ class Bidirectional(AbstractLayer):
         return jnp.concatenate([hs, back], axis=-1), (first, second)
 
 
+class Stack(AbstractLayer):
+    """Layers one after the other as one layer.
+
+    **Arguments**: ``layers``, each taking what the one before puts out. Returns (hs of the last
+    layer, tuple of all final states); takes the options of ``Layer``, ``initial_state`` as such a
+    tuple. Raises ``InputError`` if sizes do not fit.
+    """
+
+    layers: tuple[AbstractLayer, ...]
+
+    def __init__(self, layers: Sequence[AbstractLayer]):
+        if not layers:
+            raise InputError("layers is empty: a stack needs at least one layer.")
+        check_sizes_fit(layers)
+        self.layers = tuple(layers)
+
+    @property
+    def input_size(self) -> int:
+        """Number of input channels."""
+        return self.layers[0].input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Number of output channels."""
+        return self.layers[-1].hidden_size
+
+    def __call__(
+        self, xs: Inexact[Array, "time input"], *, initial_state: Any = None, **options: Any
+    ) -> tuple[Inexact[Array, "time hidden"], PyTree]:
+        """Return the outputs of the last layer and the final states of all."""
+        starts = [None] * len(self.layers) if initial_state is None else initial_state
+        states = []
+        hs = jnp.asarray(xs)
+        for layer, start in zip(self.layers, starts, strict=True):
+            hs, state = layer(hs, initial_state=start, **options)
+            states.append(state)
+        return hs, tuple(states)
+
+
+def check_sizes_fit(layers: Sequence[Any], last: str | None = None) -> None:
+    """Raise ``InputError`` unless each takes what the one before puts out.
+
+    ``last`` names the last one in the message, where it is no layer.
+    """
+    for number, (before, after) in enumerate(itertools.pairwise(layers), start=1):
+        if after.input_size != before.hidden_size:
+            name = last if last and number == len(layers) - 1 else f"layer {number}"
+            raise InputError(
+                f"{name} takes {after.input_size} channels but the layer before it puts out "
+                f"{before.hidden_size}."
+            )
+
+
 @eqx.filter_jit
 def _run(
     layer: Layer,
@@ -273,7 +328,10 @@ def _run(
             more, last = layer.unroll(_Step(cell, "later"), _Prepare(cell), last, tail)
             states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), states, more)
     hs = jax.vmap(cell.output)(states)
-    return (hs[::-1] if layer.reverse else hs), last
+    if layer.reverse:
+        hs = hs[::-1]
+    direct = jax.vmap(cell.field.feedthrough)(xs)
+    return (hs if direct is None else hs + direct), last
 
 
 @eqx.filter_jit

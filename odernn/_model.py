@@ -1,16 +1,22 @@
 """Models: stacked layers and a read-out."""
 
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._layer import AbstractLayer, Layer, valid_steps
+from ._cell import Cell, TrainedStep
+from ._field import AbstractField
+from ._interpolation import AbstractInterpolation
+from ._layer import AbstractLayer, Layer, check_sizes_fit, valid_steps
+from ._method import AbstractMethod
 from ._readout import AbstractReadout, LastStep
 from ._results import InputError
-from ._typing import Array, Float, Inexact, PRNGKeyArray
+from ._typing import Array, Float, Inexact, PRNGKeyArray, PyTree
+
+Model_ = TypeVar("Model_")
 
 
 class Model(eqx.Module):
@@ -44,14 +50,7 @@ class Model(eqx.Module):
     ):
         if not layers:
             raise InputError("layers is empty: a model needs at least one layer.")
-        sizes = [layer.hidden_size for layer in layers]
-        following = [(f"layer {i + 1}", layer) for i, layer in enumerate(layers[1:])]
-        for size, (name, part) in zip(sizes, [*following, ("the read-out", readout)], strict=True):
-            if part.input_size != size:
-                raise InputError(
-                    f"{name} takes {part.input_size} channels but the layer before it puts out "
-                    f"{size}."
-                )
+        check_sizes_fit([*layers, readout], last="the read-out")
         if not 0 <= dropout < 1:
             raise InputError(f"dropout = {dropout}: give the share to drop, in [0, 1).")
         self.layers = tuple(layers)
@@ -93,14 +92,81 @@ class Model(eqx.Module):
 
     def _reads_final_state(self, top: AbstractLayer) -> TypeGuard[Layer]:
         """Whether the last output that counts, which masked steps repeat, is all that is read."""
-        return isinstance(self.readout, LastStep) and isinstance(top, Layer) and not top.reverse
+        if not (isinstance(self.readout, LastStep) and isinstance(top, Layer)) or top.reverse:
+            return False
+        return type(top.cell.field).feedthrough is AbstractField.feedthrough
+
+
+def trained(model: Any) -> PyTree:
+    """Return, for each leaf of a model, whether it is trained.
+
+    These are the floating-point arrays, but those that a field names in ``fixed`` (the random
+    weights of an echo-state network). For ``eqx.partition`` in a training loop of your own.
+
+    >>> import equinox as eqx, jax, odernn
+    >>> cell = odernn.zoo.RNN(3, 8, key=jax.random.key(0))
+    >>> weights, rest = eqx.partition(cell, odernn.trained(cell))
+    """
+
+    def floating(leaf: Any) -> bool:
+        shape = isinstance(leaf, jax.ShapeDtypeStruct)
+        return eqx.is_inexact_array(leaf) or (shape and jnp.issubdtype(leaf.dtype, jnp.inexact))
+
+    def mark(node: Any) -> Any:
+        kinds = jax.tree.map(floating, node)
+        if isinstance(node, AbstractField) and node.fixed:
+            names = [name for name in node.fixed if getattr(node, name) is not None]
+            kinds = eqx.tree_at(
+                lambda field: [getattr(field, name) for name in names], kinds, [False] * len(names)
+            )
+        return kinds
+
+    return jax.tree.map(mark, model, is_leaf=lambda node: isinstance(node, AbstractField))
 
 
 def parameter_count(model: Any) -> int:
-    """Return the number of trained scalars: the sizes of all floating-point arrays.
+    """Return the number of trained scalars.
 
     >>> import jax, odernn
     >>> odernn.parameter_count(odernn.zoo.LSTM(8, 128, key=jax.random.key(0)))
     70144
     """
-    return sum(a.size for a in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
+    return sum(a.size for a in jax.tree.leaves(eqx.filter(model, trained(model))))
+
+
+def replace(
+    model: Model_,
+    *,
+    method: AbstractMethod | None = None,
+    dt: float | TrainedStep | None = None,
+    interpolation: AbstractInterpolation | None = None,
+) -> Model_:
+    """Return a cell, layer or model with another method, step size or interpolation in every cell.
+
+    The field with its weights stays: an LSTM trained elsewhere is run with RK4, or at half the
+    step.
+
+    >>> import jax, odernn
+    >>> layer = odernn.Layer(odernn.zoo.LSTM(3, 8, key=jax.random.key(0)))
+    >>> odernn.replace(layer, method=odernn.RK4(), dt=0.5).cell.n
+    4
+
+    Raises ``InputError`` if there is no cell inside, or the method does not fit its field.
+    """
+    cells = []
+
+    def change(node: Any) -> Any:
+        if not isinstance(node, Cell):
+            return node
+        cells.append(node)
+        return Cell(
+            node.field,
+            node.method if method is None else method,
+            node.dt if dt is None else dt,
+            node.interpolation if interpolation is None else interpolation,
+        )
+
+    changed = jax.tree.map(change, model, is_leaf=lambda node: isinstance(node, Cell))
+    if not cells:
+        raise InputError(f"model = {type(model).__name__}: give a cell, a layer or a model.")
+    return changed

@@ -290,3 +290,120 @@ def test_the_drive_is_computed_outside_the_loop(key):
     walk(jaxpr.jaxpr, outside)
     assert inside == [[(5,), (5, 20)]]
     assert outside == [[(40, 7), (7, 20)]]
+
+
+class Direct(odernn.AbstractField):
+    """h' = -h, while the next layer also sees the input."""
+
+    input_size: int = eqx.field(static=True)
+    hidden_size: int = eqx.field(static=True)
+    fixed = ("scale",)
+    weight: jax.Array
+    scale: jax.Array
+
+    def __call__(self, time, y, u):
+        return u @ self.weight - y
+
+    def feedthrough(self, x):
+        return self.scale * x
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_is_fed_through_is_added_to_the_outputs(reverse, key):
+    field = Direct(3, 3, jax.random.normal(key, (3, 3)), jnp.arange(3.0))
+    cell = odernn.Cell(field, odernn.Euler())
+    layer = odernn.Layer(cell, reverse=reverse)
+    xs = jax.random.normal(key, (6, 3))
+    # Euler with dt = 1 leaves nothing of the state.
+    expected = xs @ field.weight + jnp.arange(3.0) * xs
+    np.testing.assert_allclose(layer(xs)[0], expected, rtol=0, atol=1e-13)
+    model = odernn.Model([layer], odernn.LastStep(3, 2, key=key))
+    readout = model.readout
+    last = expected[-1] @ readout.weight + readout.bias
+    np.testing.assert_allclose(model(xs), last, rtol=0, atol=1e-13)
+
+
+def test_fixed_arrays_are_not_trained(key):
+    field = Direct(3, 3, jax.random.normal(key, (3, 3)), jnp.arange(3.0))
+    model = odernn.Model([odernn.Layer(odernn.Cell(field, odernn.Euler()))], _readout(3, key))
+    weights, _ = eqx.partition(model, odernn.trained(model))
+    assert weights.layers[0].cell.field.scale is None
+    assert weights.layers[0].cell.field.weight is not None
+    assert odernn.parameter_count(model) == 9 + 3 * 2 + 2
+
+
+def _readout(size, key):
+    return odernn.LastStep(size, 2, key=key)
+
+
+def test_stacked_inputs_reach_the_field_as_they_are(key):
+    class Sum(Direct):
+        def __call__(self, time, y, u):
+            before, now = u
+            return before @ self.weight + 2.0 * now - y
+
+        def feedthrough(self, x):
+            return None
+
+    field = Sum(3, 3, jax.random.normal(key, (3, 3)), jnp.zeros(3))
+    cell = odernn.Cell(field, odernn.Euler(), interpolation=odernn.StackedInput(2))
+    xs = jax.random.normal(key, (6, 3))
+    before = jnp.concatenate([jnp.zeros((1, 3)), xs[:-1]])
+    outputs, _ = odernn.Layer(cell)(xs, past=jnp.zeros((1, 3)))
+    np.testing.assert_allclose(outputs, before @ field.weight + 2.0 * xs, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("samples", [1, 0, 2.0, True])
+def test_stacked_input_needs_two(samples):
+    with pytest.raises(odernn.InputError, match=f"samples = {samples}"):
+        odernn.StackedInput(samples)
+
+
+def test_a_stack_is_its_layers_one_after_the_other(key):
+    a, b = jax.random.split(key)
+    first = odernn.Layer(cases.CELLS["gru"](a))
+    second = odernn.Layer(odernn.zoo.LSTM(5, 4, key=b))
+    stack = odernn.Stack([first, second])
+    xs = jax.random.normal(key, (9, 3))
+    hs, states = stack(xs)
+    between, state = first(xs)
+    expected, final = second(between)
+    np.testing.assert_array_equal(hs, expected)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, states, (state, final)))
+    # The whole in two parts.
+    early, states = stack(xs[:4])
+    late, _ = stack(xs[4:], initial_state=states)
+    np.testing.assert_allclose(jnp.concatenate([early, late]), expected, rtol=0, atol=1e-14)
+    assert (stack.input_size, stack.hidden_size) == (3, 4)
+
+
+def test_a_stack_whose_sizes_do_not_fit(key):
+    layer = odernn.Layer(cases.CELLS["gru"](key))
+    with pytest.raises(odernn.InputError, match="layer 1 takes 3 channels but the layer before"):
+        odernn.Stack([layer, layer])
+    with pytest.raises(odernn.InputError, match="layers is empty"):
+        odernn.Stack([])
+
+
+def test_replace_changes_method_and_step_everywhere_and_keeps_the_weights(key):
+    a, b = jax.random.split(key)
+    forward, backward = (odernn.Layer(cases.CELLS["lstm"](k)) for k in (a, b))
+    model = odernn.Model([odernn.Bidirectional(forward, backward)], _readout(10, key))
+    changed = odernn.replace(model, method=odernn.RK4(), dt=0.5)
+    for layer in (changed.layers[0].forward, changed.layers[0].backward):
+        assert layer.cell.method == odernn.RK4()
+        assert layer.cell.dt == 0.5
+    assert changed.layers[0].backward.reverse
+    arrays = [jax.tree.leaves(eqx.filter(m, eqx.is_array)) for m in (changed, model)]
+    assert all(a is b for a, b in zip(*arrays, strict=True))
+    again = odernn.replace(changed, method=odernn.GaussSeidelEuler(), dt=1.0)
+    xs = jax.random.normal(key, (7, 3))
+    np.testing.assert_array_equal(again(xs), model(xs))
+    assert odernn.replace(model, interpolation=odernn.LinearInput()).layers[0].forward.cell.dt == 1
+
+
+def test_replace_refuses_what_does_not_fit(key):
+    with pytest.raises(odernn.InputError, match="GaussSeidelEuler does not fit Leaky"):
+        odernn.replace(cases.CELLS["rnn"](key), method=odernn.GaussSeidelEuler())
+    with pytest.raises(odernn.InputError, match="give a cell, a layer or a model"):
+        odernn.replace(_readout(3, key), dt=0.5)

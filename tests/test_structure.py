@@ -59,8 +59,9 @@ RANKS = (
     {"_method", "fields"},
     {"_cell"},
     {"_layer", "_readout", "_model", "zoo"},
-    {"_description", "_storage", "train"},
-    {"_predictions"},
+    {"_description", "_storage", "_citation", "analysis", "train"},
+    {"interop"},
+    {"_predictions", "_listing"},
     {"_cli"},
     {"__main__"},
 )

@@ -1,10 +1,14 @@
 """Known networks are exact special cases: the same numbers as an independent implementation."""
 
+import itertools
+
+import jax
 import numpy as np
 import pytest
 
 import odernn
 from odernn import zoo
+from odernn.analysis import classify
 
 from .references import REFERENCES
 
@@ -26,3 +30,66 @@ def test_a_network_is_what_its_paper_says(name, sizes, rng):
     expected = reference(xs)
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", zoo.CELLS)
+def test_declared_and_measured_class_agree(name, key):
+    cell = zoo.CELLS[name](3, 4, key=key)
+    measured = classify(cell)
+    assert (measured.n, measured.t) == (cell.n, cell.t)
+    assert measured.implicit is not cell.method.explicit
+
+
+@pytest.mark.parametrize("name", zoo.CELLS)
+def test_a_network_can_be_saved(name, key, tmp_path):
+    model = odernn.Model(
+        [odernn.Layer(zoo.CELLS[name](3, 4, key=key))], odernn.LastStep(4, 2, key=key)
+    )
+    odernn.save(model, tmp_path)
+    same = odernn.load(tmp_path)
+    assert jax.tree.structure(same) == jax.tree.structure(model)
+    assert jax.tree.all(jax.tree.map(np.array_equal, same, model))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "classes", "count"),
+    [
+        ("lem", [1, 128], 10, 68_362),  # psMNIST
+        ("cornn", [1, 256], 10, 134_154),  # psMNIST
+        ("unicornn", [1, 256, 256, 256], 10, 136_202),  # psMNIST
+        ("lem", [6, 32], 5, 5_285),  # EigenWorms
+    ],
+)
+def test_parameter_counts_are_the_published_ones(name, sizes, classes, count, key):
+    layers = [odernn.Layer(zoo.CELLS[name](i, h, key=key)) for i, h in itertools.pairwise(sizes)]
+    model = odernn.Model(layers, odernn.LastStep(sizes[-1], classes, key=key))
+    assert odernn.parameter_count(model) == count
+
+
+def test_a_network_says_what_it_is(key):
+    assert repr(zoo.LSTM) == "zoo.LSTM: LSTM, GaussSeidelEuler, dt = 1 (1997)"
+    cell = zoo.LSTM(3, 4, key=key)
+    assert zoo.LSTM.matches(cell) and not zoo.GRU.matches(cell)
+    other = zoo.LSTM(3, 4, method=odernn.RK4(), dt=0.5, key=key)
+    assert (other.method, other.dt) == (odernn.RK4(), 0.5)
+    assert not zoo.LSTM.matches(other)
+
+
+def test_a_network_refuses_what_its_field_does_not_take(key):
+    with pytest.raises(odernn.InputError, match=r"unknown argument of coRNN 'gama'.*'gamma'"):
+        zoo.coRNN(3, 4, gama=1.0, key=key)
+    with pytest.raises(odernn.InputError, match=r"unknown init 'oficial'.*'official'"):
+        zoo.coRNN(3, 4, init="oficial", key=key)
+
+
+@pytest.mark.parametrize("init", ["uniform", "glorot", "orthogonal"])
+def test_initial_values_by_one_rule(init, key):
+    cell = zoo.LSTM(3, 4, init=init, key=key)
+    blocks = np.split(np.asarray(cell.field.weight), 4, axis=1)
+    if init == "orthogonal":
+        for block in blocks:
+            np.testing.assert_allclose(block.T @ block, np.eye(4), rtol=0, atol=1e-12)
+    else:
+        bound = {"uniform": 0.5, "glorot": (6 / 20) ** 0.5}[init]
+        largest = np.abs(cell.field.weight).max()
+        assert 0.8 * bound < largest <= bound

@@ -1,6 +1,7 @@
 """Activations, and gates that are packed in one call."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,22 @@ def activation(name: str) -> Callable:
 def sigmoid(x: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
     """The logistic function as ``(1 + tanh(x/2))/2``: on a CPU tanh vectorises better than exp."""
     return 0.5 * jnp.tanh(0.5 * x) + 0.5
+
+
+@partial(jax.jit, static_argnames="epsilon")
+def modrelu(
+    z: Inexact[Array, " units"], bias: Float[Array, " units"], epsilon: float = 0.0
+) -> Inexact[Array, " units"]:
+    """``z relu(|z| + bias) / (|z| + epsilon)``: the modulus is shifted, the phase or sign kept.
+
+    Without epsilon it is the flow of ``z' = bias z/|z|`` over the time 1, absorbed at the origin.
+    The value and the gradient at z = 0 are zero.
+    """
+    zero = z == 0
+    safe = jnp.where(zero, jnp.ones_like(z), z)
+    modulus = jnp.abs(safe)
+    factor = jax.nn.relu(modulus + bias) / (modulus + epsilon)
+    return jnp.where(zero, jnp.zeros_like(z), safe * factor.astype(z.dtype))
 
 
 def gates(z: Inexact[Array, " size"], kinds: str) -> list[Inexact[Array, " hidden"]]:

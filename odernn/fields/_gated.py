@@ -110,7 +110,8 @@ class ProjectedLSTM(AbstractMemoryField):
     """LSTM whose hidden state is a projection: ``h' = -h + (o.tanh(c)) P``, c as in ``LSTM``.
 
     **Arguments**: ``input_size``; ``hidden_size``, of the projection, which the next layer sees;
-    ``cell_size``, of the memory; ``biases``; ``init``; ``key``. **Parameters**: as of ``LSTM``,
+    ``cell_size``, of the memory, as many units
+    by default; ``biases``; ``init``; ``key``. **Parameters**: as of ``LSTM``,
     with ``weight`` (hidden, 4 cell), ``input_weight`` (input, 4 cell), and ``projection``
     (cell, hidden). PyTorch calls them ``proj_size`` and ``hidden_size``. Order 2, depth 1.
 
@@ -132,14 +133,15 @@ class ProjectedLSTM(AbstractMemoryField):
         self,
         input_size: int,
         hidden_size: int,
-        cell_size: int,
         *,
+        cell_size: int | None = None,
         biases: int = 1,
         init: str = "official",
         key: PRNGKeyArray,
     ):
-        check_sizes(cell_size=cell_size)
-        self.cell_size, self.biases = cell_size, biases
+        self.cell_size = hidden_size if cell_size is None else cell_size
+        check_sizes(cell_size=self.cell_size)
+        self.biases = biases
         self._draw(input_size, hidden_size, init, key, absent=check_biases(biases))
 
     def initial_state(self) -> State:

@@ -60,6 +60,8 @@ def _cell(config: Config, input_size: int, key: jax.Array) -> Cell:
     dt = cell.dt if config.dt is None else config.dt
     if config.train_dt and not isinstance(dt, eqx.Module):
         dt = TrainedStep(dt)
+    if config.interpolation is None:
+        return Cell(cell.field, method, dt, cell.interpolation)
     if config.interpolation not in _INTERPOLATIONS:
         raise unknown_name("interpolation", config.interpolation, _INTERPOLATIONS)
     return Cell(cell.field, method, dt, _INTERPOLATIONS[config.interpolation]())

@@ -46,8 +46,9 @@ class Config:
     """Step size in place of the cell's own, in input steps."""
     train_dt: bool = False
     """Make the step size a trained parameter."""
-    interpolation: Literal["held", "linear", "cubic"] = "held"
-    """What the field sees between two inputs: the later one, a straight line or a cubic."""
+    interpolation: Literal["held", "linear", "cubic"] | None = None
+    """What the field sees between two inputs, in place of the cell's own: the later one, a straight
+    line or a cubic."""
     readout: Literal["auto", "last", "mean", "each"] = "auto"
     """Read the last state, the mean over time or each step; auto: each if targets are per step."""
     epochs: int = 40
@@ -195,6 +196,8 @@ def _unknown_key(path: Path, key: str, known: list[str]) -> InputError:
 
 def _conform(path: Path, key: str, value: Any, expected: Any) -> Any:
     """`value` in the field's type: TOML writes a path as text, and 1 may stand for 1.0."""
+    if typing.get_origin(expected) in (types.UnionType, typing.Union):
+        expected = typing.get_args(expected)[0]
     if typing.get_origin(expected) is Literal:
         choices = typing.get_args(expected)
         if value not in choices:
@@ -203,8 +206,6 @@ def _conform(path: Path, key: str, value: Any, expected: Any) -> Any:
                 f"{', '.join(map(repr, choices))}."
             )
         return value
-    if isinstance(expected, types.UnionType):
-        expected = typing.get_args(expected)[0]
     if expected is Path and isinstance(value, str):
         return Path(value)
     if expected is float and type(value) is int:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from .._model import Model
+from .._model import Model, trained
 from .._results import RunFailed
 from ..tasks import Dataset, Task
 from ._config import Config
@@ -85,7 +85,7 @@ class Trainer:
         self._evaluated = evaluation_batch(task, config.batch_size)
         self.schedule = _schedule(config, config.epochs * self.steps_per_epoch)
         self.optimiser = _optimiser(config, self.schedule)
-        weights, self.static = eqx.partition(model, eqx.is_inexact_array)
+        weights, self.static = eqx.partition(model, trained(model))
         average = weights if config.average else None
         self.arrays = _copy(Arrays(weights, self.optimiser.init(weights), average, weights))
         self.position = Position()

@@ -1,10 +1,37 @@
-"""RNN, GRU, LSTM by PyTorch; coRNN, LEM and the antisymmetric network by their equations."""
+"""The basic networks by their equations; `test_recovery.py` has PyTorch's, with gradients."""
 
 import numpy as np
 
 from odernn import zoo
 
 from .weights import equation, sigma
+
+
+def elman(f, xs, dt):
+    h = np.zeros(f.hidden_size)
+    for x in xs:
+        h = np.tanh(h @ f.weight + x @ f.input_weight + f.bias)
+        yield h
+
+
+def gru(f, xs, dt):
+    h = np.zeros(f.hidden_size)
+    (vr, vz, vg), (wr, wz, wg) = (np.split(w, 3, axis=1) for w in (f.input_weight, f.weight))
+    br, bz, bg = np.split(f.bias, 3)
+    for x in xs:
+        r, z = sigma(x @ vr + h @ wr + br), sigma(x @ vz + h @ wz + bz)
+        n = np.tanh(x @ vg + bg + r * (h @ wg + f.candidate_bias))
+        h = (1 - z) * n + z * h
+        yield h
+
+
+def lstm(f, xs, dt):
+    h = c = np.zeros(f.hidden_size)
+    for x in xs:
+        i, forget, g, o = np.split(x @ f.input_weight + h @ f.weight + f.bias, 4)
+        c = sigma(forget) * c + sigma(i) * np.tanh(g)
+        h = sigma(o) * np.tanh(c)
+        yield h
 
 
 def cornn(f, xs, dt):
@@ -37,6 +64,9 @@ def antisymmetric(f, xs, dt):
 
 
 REFERENCES = {
+    "rnn": equation(zoo.RNN, elman),
+    "gru": equation(zoo.GRU, gru),
+    "lstm": equation(zoo.LSTM, lstm),
     "cornn": equation(zoo.coRNN, cornn, dt=0.076, gamma=2.7, epsilon=4.7),
     "lem": equation(zoo.LEM, lem, dt=0.31),
     "antisymmetricrnn": equation(zoo.AntisymmetricRNN, antisymmetric, gamma=0.03),
