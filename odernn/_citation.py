@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ._cell import Cell
+from ._cell import Cell, TrainedStep
 from ._field import AbstractField
 from ._method import METHODS, AbstractMethod
 from ._results import InputError, unknown_name
@@ -24,8 +24,9 @@ def citation(thing: Any) -> str:
     """Return the papers behind a network, a model, a field or a method as BibTeX entries.
 
     ``thing`` is a network (``zoo.LSTM`` or its name), a cell, or a layer or model (all its cells),
-    a field, a method, or one of their classes. A cell is cited by the networks that it is, or else
-    by its field, by its method, and by the paper that reads networks as integrators.
+    a field, a method, or one of their classes. A cell is cited by the network that it is (at any
+    step size, if no other has the same field and method) or else by its field, by its method, and
+    by the paper that reads networks as integrators.
 
     >>> import odernn
     >>> print(odernn.citation("rnn"))
@@ -117,7 +118,11 @@ def _of_network(network: Network) -> list[Entry]:
 
 
 def _of_cell(cell: Cell) -> Iterator[Entry]:
-    names = [name for name, network in CELLS.items() if network.matches(cell)]
+    dt = cell.dt.initial if isinstance(cell.dt, TrainedStep) else cell.dt
+    fitting = {name: network for name, network in CELLS.items() if network.matches(cell)}
+    # Some networks differ in nothing but the step size.
+    alike = [name for name, network in fitting.items() if network.dt == dt]
+    names = alike or (fitting if len(fitting) == 1 else ())
     of_networks = [entry for name in names for entry in _documenting(name)]
     yield from of_networks or _of_part(cell.field)
     yield from _of_part(cell.method)

@@ -78,7 +78,7 @@ def test_classify_the_cells_of_a_saved_model(here, key, capsys):
         (["steps:step"], "steps cannot be imported (ModuleNotFoundError"),
         (["broken:step"], "cannot be imported (ZeroDivisionError: division by zero)"),
         (["HERE:stp"], "unknown name in HERE 'stp': did you mean 'step'"),
-        (["HERE:number"], "it is no step"),
+        (["HERE:number"], "give a Cell, a Layer"),
         (["HERE:two"], "fails on a state of size 8 and an input of size 3"),
         (["HERE:step", "--state", "0"], "--state is (0,): give sizes of at least 1"),
         (["nothing"], "nothing is no folder, no module:name and no network"),

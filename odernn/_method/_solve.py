@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend.core import Literal
 from jax.flatten_util import ravel_pytree
 
@@ -68,10 +69,12 @@ class AbstractSolving(AbstractMethod):
 
         if _is_affine(function, guess):
             return solve_affine(function, guess)
+        equation, start = _real_equation(function, guess)
         scale = 1 + jnp.max(jnp.stack([jnp.max(jnp.abs(a)) for a in jax.tree.leaves(like)]))
         tolerance = self.tolerance or float(jnp.finfo(scale.dtype).eps) ** 0.6
-        root, found, iterations = find_root(function, guess, scale, tolerance, self.max_steps)
-        return root, Solution(found, iterations.astype(jnp.int32), _largest(function(root)))
+        found, success, iterations = find_root(equation, start, scale, tolerance, self.max_steps)
+        root = join_parts(found, guess)
+        return root, Solution(success, iterations.astype(jnp.int32), _largest(function(root)))
 
     def require(self, attempted: tuple[State, Solution]) -> State:
         """Return the result of an attempt; an error at run time if it failed."""
@@ -94,14 +97,26 @@ def solve_affine(function: Callable[[State], State], guess: State) -> tuple[Stat
     (Not by Lineax, whose primitive ``jax.checkpoint``, and so ``Adjoint``, cannot take at this
     level: one of its parameters is called ``prim``.)
     """
-    flat, unravel = ravel_pytree(guess)
+    equation, start = _real_equation(function, guess)
+    flat, unravel = ravel_pytree(start)
 
     def rest(z):
-        return ravel_pytree(function(unravel(z)))[0]
+        return ravel_pytree(equation(unravel(z)))[0]
 
-    root = unravel(flat - jnp.linalg.solve(jax.jacfwd(rest)(flat), rest(flat)))
+    found = unravel(flat - jnp.linalg.solve(jax.jacfwd(rest)(flat), rest(flat)))
+    root = join_parts(found, guess)
     finite = jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves(root)]).all()
     return root, Solution(finite, jnp.ones((), jnp.int32), _largest(function(root)))
+
+
+def split_parts(state: State) -> State:
+    """Return a state in real numbers: of a complex leaf its real and its imaginary part."""
+    return jax.tree.map(lambda a: (a.real, a.imag) if jnp.iscomplexobj(a) else a, state)
+
+
+def join_parts(parts: State, like: State) -> State:
+    """Return the state of these parts, complex where ``like`` is."""
+    return jax.tree.map(lambda w, p: lax.complex(*p) if jnp.iscomplexobj(w) else p, like, parts)
 
 
 def summary(solutions: list[Solution]) -> Solution:
@@ -140,6 +155,17 @@ def depends(function: Callable, argument: Any, *others: Any) -> bool:
         if any(not isinstance(v, Literal) and v in reached for v in eqn.invars):
             reached.update(eqn.outvars)
     return any(not isinstance(v, Literal) and v in reached for v in jaxpr.outvars)
+
+
+def _real_equation(
+    function: Callable[[State], State], guess: State
+) -> tuple[Callable[[State], State], State]:
+    """The same in real numbers: a function of a complex one need not have a derivative."""
+
+    def equation(parts: State) -> State:
+        return split_parts(function(join_parts(parts, guess)))
+
+    return equation, split_parts(guess)
 
 
 def _is_affine(function: Callable[[State], State], x: State) -> bool:

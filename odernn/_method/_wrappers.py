@@ -12,7 +12,7 @@ from .._results import InputError
 from .._stability import AbstractStability, GrowthStability, RungeKuttaStability, exact_growth
 from .._typing import Array, Drive, Scalar, State
 from ._base import AbstractInvertible, AbstractOneStep, AbstractUniform
-from ._solve import check_max_steps
+from ._solve import check_max_steps, join_parts, split_parts
 
 
 class Substeps(AbstractInvertible, AbstractOneStep):
@@ -255,10 +255,12 @@ class Adaptive(AbstractOneStep):
         start, length = jnp.asarray(time, real), jnp.asarray(dt, real)
 
         # In units of the step, so that the drive's own time needs no conversion.
-        def slope(node: Any, y: State, args: Any) -> State:
-            field, u, start, length = args
-            rate = field(start + node * length, y, drive_at(u, node))
-            return jax.tree.map(lambda r: length.astype(r.dtype) * r, rate)
+        # In real numbers: Diffrax makes no promise for complex ones.
+        def slope(node: Any, parts: State, args: Any) -> State:
+            field, drive, start, length = args
+            y, drive = join_parts(parts, state), drive_at(join_parts(drive, u), node)
+            rate = field(start + node * length, y, drive)
+            return jax.tree.map(lambda r: length * r, split_parts(rate))
 
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(slope),
@@ -266,15 +268,15 @@ class Adaptive(AbstractOneStep):
             jnp.zeros((), real),
             jnp.ones((), real),
             None,
-            state,
-            args=(field, u, start, length),
+            split_parts(state),
+            args=(field, split_parts(u), start, length),
             stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
             max_steps=self.max_steps,
             # Its loop is differentiated as any other program: in both modes, under any unroll.
             adjoint=diffrax.DirectAdjoint(),
             throw=False,
         )
-        after = jax.tree.map(lambda a: a[-1], cast(Any, solution.ys))
+        after = join_parts(jax.tree.map(lambda a: a[-1], cast(Any, solution.ys)), state)
         return eqx.error_if(
             after,
             solution.result != diffrax.RESULTS.successful,

@@ -90,8 +90,8 @@ def classify(
     ``y`` and ``x``, a state and an input without a batch axis (arrays, pytrees of them, or
     ``jax.ShapeDtypeStruct``), which only a function needs, one of a Linen cell say:
     ``lambda y, x: cell.apply(params, y, x)[0]``;
-    ``hidden_size``, by default the step's own, or else the size of the last axis of the largest
-    leaf of the state.
+    ``hidden_size``, by default the step's own, but not more than the largest leaf of the state has
+    elements; of a function the size of the last axis of that leaf.
 
     Of a multistep method a later step is measured, not one of the first, which are another
     method's. A method that solves equations is marked implicit; where Newton's method does it the
@@ -129,16 +129,18 @@ def classify(
     n = None if level == math.inf else int(level)
     if found.implicit and n is None:
         n = found.declared
-    blocks = _blocks(state, hidden_size or found.hidden_size)
+    blocks = _blocks(state, hidden_size, found.hidden_size)
     read = [highest([v]) > _NONE for v in state]
     return Class(n, sum(k for k, r in zip(blocks, read, strict=True) if r), found.implicit)
 
 
-def _blocks(state: list[Any], hidden_size: int | None) -> list[int]:
+def _blocks(state: list[Any], hidden_size: int | None, own: int | None) -> list[int]:
     """Blocks of hidden size in each leaf."""
     shapes = [v.aval.shape for v in state]
     largest = max(shapes, key=math.prod, default=())
-    size = hidden_size or max((*largest[-1:], 1))
+    # Hidden units may be parts of complex numbers, of which there are fewer.
+    likely = min(own, math.prod(largest)) if own else max(largest[-1:], default=1)
+    size = hidden_size or max(likely, 1)
     return [math.prod(shape) // size if shape or not largest else 0 for shape in shapes]
 
 
@@ -195,11 +197,9 @@ def _of_equinox(cell: eqx.nn.GRUCell | eqx.nn.LSTMCell) -> _Step:
 
 
 def _of_flax(cell: Any, nnx: Any) -> _Step:
-    graph, variables = nnx.split(cell)
-
     def step(y: PyTree, x: PyTree) -> PyTree:
         # A copy: what a cell keeps (random numbers, say) may change only where it was made.
-        return nnx.merge(graph, variables)(y, x)
+        return nnx.clone(cell)(y, x)
 
     if not hasattr(cell, "in_features"):
         return _Step(step)
@@ -212,20 +212,18 @@ def _program(function: Callable, y: PyTree, x: PyTree) -> Jaxpr:
     """Trace the step, from (state, input) to the leaves of the next state."""
 
     def form(tree: PyTree) -> tuple:
-        return jax.tree.structure(tree), [getattr(a, "shape", ()) for a in jax.tree.leaves(tree)]
+        return jax.tree.structure(tree), [a.shape for a in jax.tree.leaves(tree)]
 
-    def step(state: PyTree, x: PyTree) -> list:
-        result = function(state, x)
-        pair = isinstance(result, tuple) and len(result) == 2
-        for after in (result, *(result[:1] if pair else ())):
-            if form(after) == form(y):
-                return jax.tree.leaves(after)
+    closed, returned = jax.make_jaxpr(function, return_shape=True)(y, x)
+    y = jax.eval_shape(lambda y: y, y)
+    pair = isinstance(returned, tuple) and len(returned) == 2
+    if not (form(returned) == form(y) or (pair and form(returned[0]) == form(y))):
+        kinds = [eqx.tree_pformat(a, width=10**6, struct_as_array=True) for a in (returned, y)]
         raise InputError(
-            f"the step returns {eqx.tree_pformat(result)}, in which there is no state like the one "
-            f"it takes, {eqx.tree_pformat(y)}: give a function (y, x) -> y or (y, x) -> (y, output)."
+            f"the step returns {kinds[0]}, in which there is no state like the one it takes, "
+            f"{kinds[1]}: give a function (y, x) -> y or (y, x) -> (y, output)."
         )
-
-    return jax.make_jaxpr(step)(y, x).jaxpr
+    return closed.jaxpr.replace(outvars=closed.jaxpr.outvars[: len(jax.tree.leaves(y))])
 
 
 def _names(text: str) -> frozenset[str]:

@@ -157,5 +157,5 @@ class HiPPOLegS(AbstractDeclaredField):
     ) -> Float[Array, " hidden"]:
         n = jnp.arange(self.hidden_size, dtype=y.dtype)
         root = jnp.sqrt(2 * n + 1)
-        matrix = jnp.tril(jnp.outer(root, root)) - jnp.diag(n)
-        return (u * root - matrix @ y) / jnp.asarray(time + 0.5, y.dtype)
+        matrix = jnp.triu(jnp.outer(root, root)) - jnp.diag(n)
+        return (u * root - y @ matrix) / jnp.asarray(time + 0.5, y.dtype)

@@ -208,7 +208,7 @@ def _log_gamma(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
     return 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(field.nu)))
 
 
-class LRU(AbstractDiagonalField, AbstractMixingField):
+class LRU(AbstractMixingField, AbstractDiagonalField):
     """Linear recurrent units: ``h' = log(lambda).h + gamma.(B u)``, a complex state.
 
     ``log(lambda) = -exp(nu) + i exp(theta)``, ``gamma = exp(log_gamma)``, output
@@ -288,7 +288,7 @@ def _hippo_frequencies(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) ->
     return jnp.linalg.eigvalsh(hermitian)[: shape[0]]
 
 
-class S5(AbstractDiagonalField, AbstractMixingField):
+class S5(AbstractMixingField, AbstractDiagonalField):
     """Simplified state space: ``h' = e^{log_step}.(Lambda.h + B u)``, a complex state.
 
     ``Lambda = real + i imaginary``; each component stands for a conjugate pair, so that the
@@ -341,7 +341,7 @@ def _linear_poles(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Arra
     return jnp.stack([decay, jnp.broadcast_to(frequency, shape[1:])])
 
 
-class S4D(AbstractDiagonalField, AbstractStateSpaceField):
+class S4D(AbstractStateSpaceField, AbstractDiagonalField):
     """Diagonal state space: ``h_c' = e^{log_step_c} (A_c.h_c + u_c)`` for each channel c by itself.
 
     ``A = -e^{poles[0]} + i poles[1]``; each of the N/2 complex components of a channel stands for a

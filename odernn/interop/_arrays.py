@@ -105,9 +105,9 @@ def as_array(name: str, value: Any) -> np.ndarray:
         value = value.detach().cpu()
         # NumPy has no bfloat16 of its own.
         value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
-    array = np.asarray(value)
-    if array.dtype.kind in "OSU":
+    if not hasattr(value, "__array__"):
         raise InputError(f"{name} is a {type(value).__name__}: give a tensor or an array.")
+    array = np.asarray(value)
     if jnp.issubdtype(array.dtype, np.floating) and array.dtype.itemsize < 4:
         return array.astype(np.float32)
     if array.dtype == np.float64 and jnp.result_type(float) != np.float64:
@@ -122,7 +122,7 @@ def _below(names: Iterable[str], prefix: str) -> list[str]:
     """The names that begin with a prefix, without it."""
     names = list(names)
     found = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-    if not found:
+    if prefix and not found:
         parts = {name[: i + 1] for name in names for i, c in enumerate(name) if c == "."}
         raise unknown_name("prefix", prefix, parts)
     return found

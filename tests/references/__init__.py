@@ -6,6 +6,13 @@ implementation, with the same weights, computes: PyTorch, another library, or th
 paper written out in NumPy.
 """
 
-from .basic import REFERENCES as _basic
+from . import basic, linear, memories, stable, units
 
-REFERENCES = {**_basic}
+_FAMILIES = (
+    basic,
+    linear,
+    memories,
+    stable,
+    units,
+)
+REFERENCES = {name: make for family in _FAMILIES for name, make in family.REFERENCES.items()}
