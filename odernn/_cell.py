@@ -119,9 +119,17 @@ class Cell(eqx.Module):
         """Return the state before the first step, of a state ``y`` of the field."""
         return self.method.start(self.field, y)
 
-    def output(self, y: State) -> Inexact[Array, " hidden"]:
-        """Return what the next layer sees of the state."""
-        return self.field.output(self.method.current(y))
+    def output(
+        self, y: State, x: Inexact[Array, " input"] | None = None
+    ) -> Inexact[Array, " hidden"]:
+        """Return what the next layer sees of the state after a step.
+
+        With the input ``x`` of that step also what it sees of the input directly: some fields feed
+        it through (state spaces do), a layer always adds it.
+        """
+        seen = self.field.output(self.method.current(y))
+        direct = None if x is None else self.field.feedthrough(x)
+        return seen if direct is None else seen + direct
 
     def drive(self, x: Inexact[Array, "*samples input"], interval: Any = None) -> Drive:
         """Return what ``step`` takes, of the input or (with an interpolation) of the last ones."""

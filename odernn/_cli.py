@@ -349,10 +349,11 @@ def _class_of_import(target: str, state: tuple[int, ...], input_size: int) -> tu
     known = (Layer, eqx.nn.GRUCell, eqx.nn.LSTMCell)
     if isinstance(step, known) or hasattr(step, "initialize_carry"):
         return target, str(classify(step)), ""
-    arrays = tuple(jax.ShapeDtypeStruct((size,), jnp.result_type(float)) for size in state)
-    x = jax.ShapeDtypeStruct((input_size,), jnp.result_type(float))
+    dtype = jnp.result_type(float)
+    first, *more = (jax.ShapeDtypeStruct((size,), dtype) for size in state)
+    x = jax.ShapeDtypeStruct((input_size,), dtype)
     try:
-        return target, str(classify(step, arrays if len(arrays) > 1 else arrays[0], x)), ""
+        return target, str(classify(step, (first, *more) if more else first, x)), ""
     except InputError:
         raise
     except Exception as error:  # whatever the user's function does with arrays of these sizes

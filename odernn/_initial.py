@@ -61,6 +61,18 @@ def glorot(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Float[Array
     return uniform(key, shape, math.sqrt(6 / sum(shape[-2:])))
 
 
+def glorot_blocks(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Float[Array, "..."]:
+    """Draw as ``glorot`` does each block of hidden size by itself."""
+    return uniform(key, shape, math.sqrt(6 / (shape[0] + field.hidden_size)))
+
+
+def by_block(*values: float) -> Rule:
+    """Fill each block of hidden size with a value of its own."""
+    return lambda key, shape, field: jnp.repeat(
+        jnp.array(values, jnp.result_type(float)), field.hidden_size
+    )
+
+
 def orthogonal(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Float[Array, "..."]:
     """Draw square blocks that are orthogonal; a matrix (n, k n) is k of them side by side."""
     rows, columns = shape

@@ -99,6 +99,13 @@ def test_a_cell_that_is_no_known_network_cites_its_field(cell):
     assert found == ["hochreiter1997", "gers2000", "kutta1901", "niu2019"]
 
 
+def test_networks_that_differ_in_the_step_size_only_are_told_apart(key):
+    alike = [zoo.RNN, zoo.CTRNN]  # leaky units and Euler's method
+    assert [keys(network(3, 4, key=key))[0] for network in alike] == ["elman1990", "funahashi1993"]
+    neither = keys(zoo.RNN(3, 4, dt=0.77, key=key))
+    assert neither == [*keys(fields.Leaky), "euler1768", "niu2019"]
+
+
 def test_layers_and_models_cite_all_their_cells(cell, key):
     layer = odernn.Layer(cell("gru"))
     model = odernn.Model(
@@ -206,5 +213,5 @@ def test_a_broken_file_is_refused(text, message):
 
 
 def test_trained_step_and_jit_do_not_matter(key):
-    cell = zoo.RNN(3, 4, dt=odernn.TrainedStep(0.5), key=key)
+    cell = zoo.RNN(3, 4, dt=odernn.TrainedStep(1.0), key=key)
     assert keys(jax.jit(lambda: cell)()) == ["elman1990", "euler1768", "niu2019"]

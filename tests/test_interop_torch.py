@@ -7,6 +7,7 @@ import sys
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import ncps.torch
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -273,6 +274,19 @@ def test_a_layer_of_torchrecurrent(name, options, seed, rng):
     expected, _ = run(module, xs[:, None])
     np.testing.assert_allclose(layer(xs)[0], expected[:, 0], rtol=0, atol=1e-12)
     assert isinstance(interop.from_torch(module.cells[0]), odernn.Cell)
+
+
+@pytest.mark.parametrize("name", ["CfC", "LTC"])
+def test_a_layer_of_ncps(name, seed, rng):
+    torch.manual_seed(seed)
+    module = getattr(ncps.torch, name)(3, 4)
+    xs = rng.normal(size=(4, 3)).astype("float32")
+    with torch.no_grad():
+        expected, _ = module(torch.tensor(xs))
+    layer = interop.from_torch(module)
+    assert isinstance(layer, odernn.Layer)
+    np.testing.assert_allclose(layer(xs)[0], expected, rtol=0, atol=1e-5)
+    assert isinstance(interop.from_torch(module.rnn_cell), odernn.Cell)
 
 
 class _Oscillators(nn.Module):

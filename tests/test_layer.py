@@ -31,7 +31,7 @@ def test_step_by_step_equals_the_whole_sequence(name, unroll, key, rng):
     y = cell.initial_state()
     for k, x in enumerate(xs):
         y = cell(y, x)
-        _close(cell.output(y), hs[k])
+        _close(cell.output(y, x), hs[k])
     _close(y, last)
 
 

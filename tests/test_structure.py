@@ -16,7 +16,9 @@ from types import ModuleType
 import pytest
 
 import odernn
+import odernn.analysis
 import odernn.fields
+import odernn.interop
 import odernn.tasks
 import odernn.train
 import odernn.zoo
@@ -25,7 +27,15 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "odernn"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PUBLIC = (odernn, odernn.fields, odernn.tasks, odernn.train, odernn.zoo)
+PUBLIC = (
+    odernn,
+    odernn.analysis,
+    odernn.fields,
+    odernn.interop,
+    odernn.tasks,
+    odernn.train,
+    odernn.zoo,
+)
 
 
 def name_of(path: Path) -> str:
@@ -149,6 +159,7 @@ def test_a_method_documents_what_it_is(kind):
 HEAVY = {
     "aeon",
     "diffrax",
+    "flax",
     "matplotlib",
     "optimistix",
     "orbax",
@@ -172,7 +183,7 @@ before = settings()
 import odernn
 heavy = sorted({HEAVY!r} & sys.modules.keys())
 assert not heavy, f"import odernn also imports {{heavy}}"
-import odernn.fields, odernn.tasks, odernn.zoo
+import odernn.analysis, odernn.fields, odernn.interop, odernn.tasks, odernn.zoo
 assert settings() == before, "import odernn changes a global setting"
 """
     result = run_python(code, tmp_path)

@@ -2,7 +2,9 @@
 
 import itertools
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from odernn import zoo
 from odernn.analysis import classify
 
 from .references import REFERENCES
+from .references.weights import random_cell
 
 STEPS = 40
 
@@ -38,6 +41,57 @@ def test_declared_and_measured_class_agree(name, key):
     measured = classify(cell)
     assert (measured.n, measured.t) == (cell.n, cell.t)
     assert measured.implicit is not cell.method.explicit
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    {
+        "rnn": "1-1",
+        "ctrnn": "1-1",
+        "gru": "2-1",
+        "lstm": "2-2",
+        "urnn": "1-1",
+        "exprnn": "1-1",
+        "scornn": "1-1",
+        "antisymmetricrnn": "1-1",
+        "lipschitzrnn": "1-1",
+        "cornn": "1-2",
+        "unicornn": "1-2",
+        "lem": "2-2",
+        "linossim": "0-2 (implicit)",
+        "linossimex": "0-2",
+        "lru": "0-1",
+        "mingru": "0-1",
+        "minlstm": "0-1",
+        "momentumrnn": "1-2",
+        "ltc": "6-1",
+    }.items(),
+)
+def test_classes_known_beforehand(name, expected, key):
+    assert str(classify(zoo.CELLS[name](3, 4, key=key))) == expected
+
+
+COMPLICATED = (
+    *("taugru", "mut3", "nas", "mclstm", "tlstm", "unicornn", "momentumrnn"),
+    *("urnn", "scornn", "exprnn", "incrementalrnn", "ltc", "cfc"),
+    *("linossim", "linossimex", "lru", "s4d", "lmu", "hippolegs"),
+)
+
+
+@pytest.mark.parametrize("name", COMPLICATED)
+def test_gradients_do_not_depend_on_the_unroll(name, rng):
+    cell = random_cell(zoo.CELLS[name], 3, 4, rng)
+    xs = jnp.asarray(rng.normal(size=(9, 3)))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(cell, unroll):
+        return jnp.sum(jnp.sin(odernn.Layer(cell, unroll)(xs)[0]))
+
+    plain, adjoint = (gradient(cell, unroll) for unroll in (odernn.Scan(), odernn.Adjoint(block=4)))
+    for ours, theirs in zip(jax.tree.leaves(adjoint), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+    assert any(np.abs(a).max() > 1e-3 for a in jax.tree.leaves(plain))
 
 
 @pytest.mark.parametrize("name", zoo.CELLS)

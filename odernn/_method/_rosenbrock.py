@@ -74,8 +74,8 @@ class FusedEuler(AbstractOneStep):
         if not isinstance(field, AbstractRelaxationField):
             raise InputError(
                 f"FusedEuler does not fit {type(field).__name__}: it needs a field b - a.y with "
-                "elementwise rates a; take LinearlyImplicitEuler(), or a relaxation field (Leaky, "
-                "Gated, LSTM, LEM)."
+                "elementwise rates a; take LinearlyImplicitEuler(), or a field with rates (Leaky, "
+                "LSTM and others, see `odernn list`)."
             )
 
     def nesting(self, field: AbstractField) -> int:

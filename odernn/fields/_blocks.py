@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from .._field import AbstractPartitionedField
-from .._initial import Rule, between, by_inputs, check_sizes, glorot, normal, zeros
+from .._initial import Rule, between, by_block, by_inputs, check_sizes, glorot, normal, zeros
 from .._results import InputError
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
 from ._activation import gates, sigmoid
 from ._base import AbstractAffineField, AbstractDeclaredField, affine
-from ._units import by_block
 
 
 class SCRN(AbstractDeclaredField, AbstractPartitionedField):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._field import AbstractPartitionedField
-from .._initial import Rule, between, by_variance, glorot, zeros
+from .._initial import Rule, between, by_block, by_variance, glorot, zeros
 from .._results import InputError
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
 from ._activation import gates, sigmoid
@@ -19,7 +19,6 @@ from ._base import (
     affine,
     check_biases,
 )
-from ._units import by_block
 
 _ONE_EACH: Mapping[str, int] = {"h": 1, "c": 1}
 

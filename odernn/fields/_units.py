@@ -11,31 +11,20 @@ import jax.numpy as jnp
 from .._initial import (
     Rule,
     between,
+    by_block,
     by_inputs,
     constant,
     glorot,
+    glorot_blocks,
     normal,
     ones,
     orthogonal,
-    uniform,
     zeros,
 )
 from .._results import InputError
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
 from ._activation import activation, gates, sigmoid
 from ._base import AbstractGatedField
-
-
-def glorot_blocks(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Float[Array, "..."]:
-    """Draw as ``glorot`` does each block of hidden size by itself."""
-    return uniform(key, shape, math.sqrt(6 / (shape[0] + field.hidden_size)))
-
-
-def by_block(*values: float) -> Rule:
-    """Fill each block of hidden size with a value of its own."""
-    return lambda key, shape, field: jnp.repeat(
-        jnp.array(values, jnp.result_type(float)), field.hidden_size
-    )
 
 
 def _recurrent(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Float[Array, "..."]:

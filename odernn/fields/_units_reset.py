@@ -7,11 +7,10 @@ from typing import ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
-from .._initial import Rule, constant, glorot
+from .._initial import Rule, constant, glorot, glorot_blocks
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
 from ._activation import activation, gates, sigmoid
 from ._base import AbstractGatedField
-from ._units import glorot_blocks
 
 
 class AbstractResetField(AbstractGatedField):

@@ -10,6 +10,7 @@ from .._cell import Cell
 from .._layer import AbstractLayer, Layer, Stack
 from .._results import InputError, unknown_name
 from ._arrays import Arrays, is_module, module_arrays, stored_arrays
+from ._liquid import IMPORTERS as _LIQUID
 from ._memories import IMPORTERS as _MEMORIES
 from ._memories import OFFICIAL
 from ._nn import CELLS, export, from_state, without_prefix
@@ -163,11 +164,7 @@ def _importers(package: str) -> Mapping[str, Callable[[Arrays, Any], Any]]:
             **dict.fromkeys((name.removesuffix("Cell") for name in cells), _from_cells),
             **cells,
         }
-    if package == "ncps":
-        from ._liquid import IMPORTERS
-
-        return IMPORTERS
-    return {}
+    return _LIQUID if package == "ncps" else {}
 
 
 def _from_cells(state: Arrays, module: Any) -> AbstractLayer:
