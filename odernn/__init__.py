@@ -1,9 +1,12 @@
 """Recurrent networks as ordinary differential equations: field + method + step size."""
 
+from . import analysis as analysis
 from . import fields as fields
+from . import interop as interop
 from . import zoo as zoo
 from ._cell import Cell as Cell
 from ._cell import TrainedStep as TrainedStep
+from ._citation import citation as citation
 from ._field import AbstractField as AbstractField
 from ._field import AbstractLieField as AbstractLieField
 from ._field import AbstractPartitionedField as AbstractPartitionedField

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ._field import AbstractField
-from ._interpolation import AbstractInterpolation, HeldInput
+from ._interpolation import AbstractInterpolation, HeldInput, StackedInput
 from ._method import AbstractInvertible, AbstractMethod
 from ._results import InputError
 from ._typing import Array, Drive, Inexact, Scalar, State
@@ -42,7 +42,8 @@ class Cell(eqx.Module):
 
     **Arguments**: ``field``, the right-hand side F; ``method``, the integrator Phi; ``dt``, the
     step size in input steps: a positive number, or a ``TrainedStep``; ``interpolation``, what
-    the field sees between two inputs: ``HeldInput()``, ``LinearInput()`` or ``CubicInput()``.
+    the field sees between two inputs: ``HeldInput()``, ``LinearInput()``, ``CubicInput()``; None for
+    the field's own, which holds the input where it says nothing else.
     Raises ``InputError`` if the method cannot integrate the field or ``dt`` is not positive and
     finite.
 
@@ -79,12 +80,7 @@ class Cell(eqx.Module):
         if not isinstance(method, AbstractMethod):
             hint = " (call it: RK4(), not RK4)" if isinstance(method, type) else ""
             raise InputError(f"method = {method!r}: a cell takes a method such as RK4(){hint}.")
-        interpolation = HeldInput() if interpolation is None else interpolation
-        if not isinstance(interpolation, AbstractInterpolation):
-            raise InputError(
-                f"interpolation = {interpolation!r}: give HeldInput(), LinearInput() or "
-                "CubicInput()."
-            )
+        interpolation = _interpolation(field, interpolation)
         method.check(field)
         self.field = field
         self.method = method
@@ -207,6 +203,25 @@ class Cell(eqx.Module):
         if interval is not None:
             dt = dt * (interval if jnp.ndim(interval) == 0 else interval[-1])
         return time, dt
+
+
+def _interpolation(
+    field: AbstractField, interpolation: AbstractInterpolation | None
+) -> AbstractInterpolation:
+    """The interpolation, or the field's natural one; raise ``InputError`` if it is another kind."""
+    stacked = StackedInput(field.samples) if field.samples > 1 else None
+    if interpolation is None:
+        return stacked or HeldInput()
+    if not isinstance(interpolation, AbstractInterpolation):
+        raise InputError(
+            f"interpolation = {interpolation!r}: give HeldInput(), LinearInput() or CubicInput()."
+        )
+    if stacked is not None and interpolation != stacked:
+        raise InputError(
+            f"interpolation = {interpolation!r} does not fit {type(field).__name__}, which reads "
+            f"the last {field.samples} inputs as they are: leave it out."
+        )
+    return interpolation
 
 
 def _positive(name: str, value: Any) -> float:

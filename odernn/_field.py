@@ -26,6 +26,8 @@ class AbstractField(eqx.Module):
       to it, if the next layer sees the input directly, too.
     - ``order`` is the order t of the ODE: the number of blocks of hidden size in the state.
     - ``depth`` is the number of nonlinearities nested in one evaluation.
+    - ``samples`` is the number of inputs that a step reads, the present one and those before it;
+      where it is above 1, ``u`` is the tuple of their drives (see ``odernn.StackedInput``).
     - ``fixed`` names the arrays that are drawn once and never trained (see ``odernn.trained``).
     """
 
@@ -34,6 +36,7 @@ class AbstractField(eqx.Module):
 
     order: ClassVar[int] = 1
     depth: ClassVar[int] = 1
+    samples: ClassVar[int] = 1
     fixed: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
@@ -106,11 +109,13 @@ class AbstractSplitField(AbstractField):
     implicitly. ``parts`` names them; ``part(name, time, y, u)`` is one of them and
     ``part_depths`` counts its nested nonlinearities. ``flow(name, time, y, u, dt)`` is the state
     after the time ``dt`` under that part alone, exactly, or None if that is not known; whether it
-    is known depends on the name only.
+    is known depends on the name only. ``irreversible`` names the parts whose flow over ``-dt`` does
+    not undo the one over ``dt``.
     """
 
     parts: eqx.AbstractClassVar[tuple[str, ...]]
     part_depths: eqx.AbstractClassVar[Mapping[str, int]]
+    irreversible: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def part(self, name: str, time: Scalar, y: State, u: Drive) -> State:

@@ -265,6 +265,6 @@ def test_arguments_out_of_range(name, options, message, key):
 
 
 def test_the_strongly_typed_network_needs_the_input_before(key):
-    cell = zoo.TLSTM(3, 5, interpolation=odernn.HeldInput(), key=key)
-    with pytest.raises(odernn.InputError, match=r"interpolation=StackedInput\(2\)"):
-        odernn.Layer(cell)(np.ones((4, 3)))
+    assert zoo.TLSTM(3, 5, key=key).interpolation == odernn.StackedInput(2)
+    with pytest.raises(odernn.InputError, match="which reads the last 2 inputs as they are"):
+        zoo.TLSTM(3, 5, interpolation=odernn.HeldInput(), key=key)

@@ -13,6 +13,8 @@ from .references.units import module_outputs, random_module
 
 STEPS = 30
 OPTIONS = {
+    "AntisymmetricRNNCell": {"epsilon": 0.1, "gamma": 0.3},
+    "GatedAntisymmetricRNNCell": {"epsilon": 0.2, "gamma": 0.1},
     "FastGRNNCell": {"nonlinearity": "sigmoid"},
     "FastRNNCell": {"nonlinearity": "relu"},
     "IndRNNCell": {"nonlinearity": "relu"},

@@ -147,3 +147,9 @@ def test_initial_values_by_one_rule(init, key):
         bound = {"uniform": 0.5, "glorot": (6 / 20) ** 0.5}[init]
         largest = np.abs(cell.field.weight).max()
         assert 0.8 * bound < largest <= bound
+
+
+@pytest.mark.parametrize("name", ["exprnn", "urnn", "cfc", "lmu", "gru", "tlstm"])
+def test_what_cannot_be_undone_is_refused(name, key):
+    with pytest.raises(odernn.InputError, match="has no(t)?( explicit)? inverse"):
+        odernn.Layer(zoo.CELLS[name](3, 4, key=key), odernn.Reversible())

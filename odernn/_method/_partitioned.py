@@ -280,8 +280,8 @@ def _reads_itself(field: Any, block: str) -> bool:
 
 
 def _examples(field: Any) -> tuple[State, Drive]:
-    y = field.initial_state()
-    return y, field.drive(jnp.zeros(field.input_size, field.dtype))
+    u = field.drive(jnp.zeros(field.input_size, field.dtype))
+    return field.initial_state(), u if field.samples == 1 else (u,) * field.samples
 
 
 def _symplectic_euler_growth(z: Array) -> Array:

@@ -145,6 +145,11 @@ class AbstractSplitting(AbstractInvertible, AbstractTwoPart):
     def check_inverse(self, field: Any) -> None:
         for part in field.parts:
             method = self._method(part)
+            if part in field.irreversible:
+                raise InputError(
+                    f"a {type(self).__name__} step of {type(field).__name__} has no inverse: the "
+                    f"flow of {part!r} cannot be undone; take another unroll than Reversible()."
+                )
             if _has_flow(field, part):
                 continue
             if not isinstance(method, AbstractInvertible):

@@ -43,6 +43,8 @@ _FAMILY_OF = {
     "AbstractLipschitzField": "antisymmetric, Lipschitz",
     "AbstractUnitaryField": "norm-preserving",
     "AbstractLieField": "norm-preserving",
+    "LiquidTimeConstant": "liquid",
+    "ClosedForm": "liquid",
     "AbstractMemoryField": "memory cells",
     "MCLSTM": "memory cells",
     "RAN": "memory cells",

@@ -12,6 +12,8 @@ from ._history import LMU as LMU
 from ._history import HiPPOLegS as HiPPOLegS
 from ._leaky import Antisymmetric as Antisymmetric
 from ._leaky import Leaky as Leaky
+from ._liquid import ClosedForm as ClosedForm
+from ._liquid import LiquidTimeConstant as LiquidTimeConstant
 from ._memories import MCLSTM as MCLSTM
 from ._memories import NAS as NAS
 from ._memories import RAN as RAN

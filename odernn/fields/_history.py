@@ -54,6 +54,7 @@ class LMU(AbstractDeclaredField, AbstractPartitionedField, AbstractSplitField):
     depths: ClassVar[Mapping[str, int]] = {"h": 1, "m": 0}
     parts: ClassVar[tuple[str, ...]] = ("memory", "hidden")
     part_depths: ClassVar[Mapping[str, int]] = {"memory": 0, "hidden": 1}
+    irreversible: ClassVar[tuple[str, ...]] = ("memory",)
     rules: ClassVar[Mapping[str, Rule]] = {
         "input_encoder": by_inputs(3**0.5),
         "hidden_encoder": by_inputs(3**0.5),

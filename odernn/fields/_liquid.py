@@ -198,6 +198,7 @@ class ClosedForm(AbstractAffineField, AbstractSplitField):
     limit: Float[Array, " hidden"] | None
 
     parts: ClassVar[tuple[str, ...]] = ("closed",)
+    irreversible: ClassVar[tuple[str, ...]] = ("closed",)
     rules: ClassVar[Mapping[str, Rule]] = {
         "weight": _by_layer,
         "input_weight": _by_layer,

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from .._field import AbstractPartitionedField
 from .._initial import Rule, between, by_block, by_variance, glorot, zeros
-from .._results import InputError
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
 from ._activation import gates, sigmoid
 from ._base import (
@@ -350,10 +349,9 @@ class TLSTM(AbstractMemoryField):
     """Strongly-typed LSTM: ``c' = (1 - f).(z - c)``, then ``h' = -h + o.c``.
 
     ``z = W x + U x_before + b``, ``f = sigma(W_f x + U_f x_before + b_f)``,
-    ``o = tanh(W_o x + U_o x_before + b_o)``: gates of the present and the previous input only, for
-    cells with ``interpolation=StackedInput(2)``. Linear in the state: order 2, depth 0. Before the
-    first input stands the first one again, or what a layer is given as ``past``: zeros are
-    torchrecurrent's choice.
+    ``o = tanh(W_o x + U_o x_before + b_o)``: gates of the present and the previous input only.
+    Linear in the state: order 2, depth 0. Before the first input stands the first one again, or
+    what a layer is given as ``past``: zeros are torchrecurrent's choice.
 
     **Arguments**: ``input_size``, ``hidden_size``; ``init``; ``key``. **Parameters**:
     ``input_weight`` (input, 6 hidden) in the order W, W_f, W_o, U, U_f, U_o, Glorot uniform;
@@ -367,15 +365,11 @@ class TLSTM(AbstractMemoryField):
 
     depth: ClassVar[int] = 0
     depths: ClassVar[Mapping[str, int]] = {"h": 0, "c": 0}
+    samples: ClassVar[int] = 2
     input_biases: ClassVar[tuple[str, ...]] = ()
     rules: ClassVar[Mapping[str, Rule]] = {"input_weight": glorot, "bias": zeros}
 
     def remember(self, y: State, u: Any) -> tuple[Array, Array, Any]:
-        if not (isinstance(u, tuple) and len(u) == 2):
-            raise InputError(
-                "TLSTM reads the present and the previous input: build its cell with "
-                "interpolation=StackedInput(2), as zoo.TLSTM is."
-            )
         before, now = u
         split = 3 * self.hidden_size
         candidate, forget, leave = self.split(now[:split] + before[split:] + self.bias)

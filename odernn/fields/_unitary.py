@@ -96,6 +96,7 @@ class AbstractUnitaryField(AbstractDeclaredField, AbstractSplitField):
 
     parts: ClassVar[tuple[str, ...]] = ("rotation", "input", "shrink")
     part_depths: ClassVar[Mapping[str, int]] = {"rotation": 0, "input": 0, "shrink": 1}
+    irreversible: ClassVar[tuple[str, ...]] = ("shrink",)
 
     @property
     @abc.abstractmethod

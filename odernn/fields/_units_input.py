@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from .._field import AbstractRelaxationField
 from .._initial import Rule, by_inputs, check_sizes, uniform
-from .._results import InputError
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
 from ._activation import activation, gates, sigmoid
 from ._base import AbstractDeclaredField, AbstractGatedField, affine
@@ -111,9 +110,8 @@ class MinLSTM(AbstractInputGatedField):
 class TGRU(AbstractGatedField):
     """Gates of the last two inputs: ``h' = p.tanh(o) - (1 - sigma(f)).h``.
 
-    ``p, f, o = V x_k + W x_{k-1} + b``. Order 1, depth 0. A cell takes the interpolation
-    ``StackedInput(2)``, as ``zoo.TGRU`` has it; the authors begin with an input of zeros before the
-    first (``past`` of a layer).
+    ``p, f, o = V x_k + W x_{k-1} + b``. Order 1, depth 0. The authors begin with an input of zeros
+    before the first (``past`` of a layer); without it the first stands for it.
 
     **Arguments**: ``input_size``, ``hidden_size``; ``init``; ``key``. **Parameters**:
     ``input_weight`` (input, 6 hidden) in the order p, f, o of the present, then of the previous
@@ -126,11 +124,10 @@ class TGRU(AbstractGatedField):
     bias: Float[Array, "3*hidden"]
 
     depth: ClassVar[int] = 0
+    samples: ClassVar[int] = 2
     input_biases: ClassVar[tuple[str, ...]] = ()
 
     def relaxation(self, time: Scalar, y: State, u: tuple[Array, Array]) -> tuple[State, State]:
-        if not isinstance(u, tuple):
-            raise InputError("TGRU reads two inputs: give its cell interpolation=StackedInput(2).")
         before, now = u
         size, split = self.hidden_size, 3 * self.hidden_size
         forms = now[:split] + before[split:] + self.bias

@@ -7,7 +7,7 @@ import numpy as np
 
 from .._cell import Cell
 from .._results import InputError
-from ..zoo import Network
+from ..zoo import AntisymmetricRNN, GatedAntisymmetricRNN, Network
 from ..zoo import _units as zoo
 from ._arrays import Arrays, cell_of
 
@@ -90,6 +90,15 @@ def _input(s: _Source) -> _Named:
 
 def _with_scalars(*names: str) -> Callable[[_Source], _Named]:
     return lambda s: {"weight": s.hh(0), **_input(s), **{n: s[n].reshape(()) for n in names}}
+
+
+def _antisymmetric(s: _Source) -> _Named:
+    return {"weight": s.hh(0), **_input(s)}
+
+
+def _gated_antisymmetric(s: _Source) -> _Named:
+    bias = s["bias_ih"] + s.blocks("bias_hh", None, 0)
+    return {"weight": s.hh(0), "input_weight": s.ih(0, 1), "bias": bias}
 
 
 def _twin(s: _Source) -> _Named:
@@ -218,6 +227,10 @@ def _step(s: _Source) -> dict[str, Any]:
     return {"dt": 1 - s.option("update_coefficient", 0.5)}
 
 
+def _diffused(s: _Source) -> dict[str, Any]:
+    return {"gamma": s.option("gamma", 0.0), "dt": s.option("epsilon", 1.0)}
+
+
 def _multiplied(default: str) -> Callable[[_Source], dict[str, Any]]:
     return lambda s: {
         "gate_activation": s.option("gate_act", "hard_sigmoid"),
@@ -228,6 +241,9 @@ def _multiplied(default: str) -> Callable[[_Source], dict[str, Any]]:
 _TANH, _LOGISTIC = {"act": "tanh"}, {"gate_act": "sigmoid"}
 
 IMPORTERS: dict[str, Callable[[Arrays, Any], Cell]] = {
+    "AntisymmetricRNNCell": _Recipe(AntisymmetricRNN, 1, _antisymmetric, _diffused, _TANH),
+    # Its gate has no bias of the state, which ours can have or not.
+    "GatedAntisymmetricRNNCell": _Recipe(GatedAntisymmetricRNN, 2, _gated_antisymmetric, _diffused),
     "ATRCell": _Recipe(zoo.ATR, 1, _twin),
     "BRCell": _Recipe(zoo.BR, 3, _three),
     "NBRCell": _Recipe(zoo.NBR, 3, _three),

@@ -1,6 +1,6 @@
 """Known networks."""
 
-from . import _cells, _linear, _memories, _stable, _units
+from . import _cells, _linear, _liquid, _memories, _stable, _units
 from ._cells import GRU as GRU
 from ._cells import LEM as LEM
 from ._cells import LSTM as LSTM
@@ -14,6 +14,10 @@ from ._linear import S5 as S5
 from ._linear import HiPPOLegS as HiPPOLegS
 from ._linear import LinOSSIM as LinOSSIM
 from ._linear import LinOSSIMEX as LinOSSIMEX
+from ._liquid import LTC as LTC
+from ._liquid import CfC as CfC
+from ._liquid import CfCNoGate as CfCNoGate
+from ._liquid import CfCPure as CfCPure
 from ._memories import MCLSTM as MCLSTM
 from ._memories import NAS as NAS
 from ._memories import RAN as RAN
@@ -74,6 +78,7 @@ _FAMILIES = (
     _units,
     _memories,
     _stable,
+    _liquid,
     _linear,
 )
 CELLS: dict[str, Network] = {

@@ -6,12 +6,12 @@ from ..fields import _state_space as state_space
 from ._network import Network
 
 LinOSSIM = Network(
-    "LinOSSIM", "oscillatory state space, implicit", 2024, state_space.LinOSS, IMEXEuler()
+    "LinOSSIM", "oscillatory state space, implicit", 2025, state_space.LinOSS, IMEXEuler()
 )
 LinOSSIMEX = Network(
     "LinOSSIMEX",
     "oscillatory state space, symplectic",
-    2024,
+    2025,
     state_space.LinOSS,
     GaussSeidelEuler(),
 )
@@ -19,7 +19,7 @@ LRU = Network(
     "LRU", "linear recurrent unit", 2023, state_space.LRU, LieTrotter(methods={"rest": Euler()})
 )
 S4D = Network("S4D", "diagonal state space", 2022, state_space.S4D, ETD1())
-S5 = Network("S5", "simplified state space", 2022, state_space.S5, ETD1())
+S5 = Network("S5", "simplified state space", 2023, state_space.S5, ETD1())
 LMU = Network(
     "LMU", "Legendre memory unit", 2019, history.LMU, LieTrotter(methods={"hidden": Euler()})
 )

@@ -1,6 +1,5 @@
 """Networks with a memory behind the hidden state, and others with several blocks."""
 
-from .._interpolation import StackedInput
 from .._method import Euler, GaussSeidelEuler
 from ..fields import _blocks as blocks
 from ..fields import _memories as memories
@@ -20,7 +19,7 @@ PeepholeLSTM = Network(
     memories.PeepholeLSTM,
     GaussSeidelEuler(),
 )
-SCRN = Network("SCRN", "structurally constrained network", 2014, blocks.SCRN, GaussSeidelEuler())
+SCRN = Network("SCRN", "structurally constrained network", 2015, blocks.SCRN, GaussSeidelEuler())
 MultiplicativeLSTM = Network(
     "MultiplicativeLSTM",
     "multiplicative LSTM",
@@ -34,7 +33,6 @@ TLSTM = Network(
     2016,
     memories.TLSTM,
     GaussSeidelEuler(),
-    interpolation=StackedInput(2),
 )
 IntersectionRNN = Network(
     "IntersectionRNN", "intersection network (+RNN)", 2017, blocks.IntersectionRNN, Euler()

@@ -31,8 +31,8 @@ class Network:
     >>> cell.n, cell.t
     (2, 2)
 
-    Attributes: ``name``, ``title``, ``year``, ``field``, ``method``, ``dt``, ``interpolation``,
-    ``options`` of the field; ``odernn.citation(network)`` is its reference.
+    Attributes: ``name``, ``title``, ``year``, ``field``, ``method``, ``dt``, ``options`` of
+    the field; ``odernn.citation(network)`` is its reference.
     """
 
     name: str
@@ -42,7 +42,6 @@ class Network:
     method: AbstractMethod
     dt: float = 1.0
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    interpolation: AbstractInterpolation | None = None
 
     def __call__(
         self,
@@ -68,7 +67,7 @@ class Network:
             field,
             self.method if method is None else method,
             self.dt if dt is None else dt,
-            self.interpolation if interpolation is None else interpolation,
+            interpolation,
         )
 
     def __repr__(self) -> str:

@@ -29,7 +29,7 @@ IncrementalRNN = Network(
     "IncrementalRNN", "incremental network (iRNN)", 2020, stable.Incremental, Euler()
 )
 ESN = Network("ESN", "echo-state network", 2001, stable.Reservoir, Euler())
-EuSN = Network("EuSN", "Euler state network", 2022, stable.AntisymmetricReservoir, Euler(), 0.01)
+EuSN = Network("EuSN", "Euler state network", 2024, stable.AntisymmetricReservoir, Euler(), 0.01)
 
 NETWORKS = (
     uRNN,

@@ -1,6 +1,5 @@
 """Networks with one state, most of them gated."""
 
-from .._interpolation import StackedInput
 from .._method import Euler
 from ..fields import _units, _units_input, _units_reset
 from ..fields._leaky import Leaky
@@ -81,7 +80,6 @@ TGRU = Network(
     2016,
     _units_input.TGRU,
     Euler(),
-    interpolation=StackedInput(2),
 )
 tauGRU = Network("tauGRU", "GRU with delayed feedback", 2022, _units_input.TauGRU, Euler())
 

@@ -6,11 +6,12 @@ implementation, with the same weights, computes: PyTorch, another library, or th
 paper written out in NumPy.
 """
 
-from . import basic, linear, memories, stable, units
+from . import basic, linear, liquid, memories, stable, units
 
 _FAMILIES = (
     basic,
     linear,
+    liquid,
     memories,
     stable,
     units,
