@@ -29,7 +29,7 @@ def outcome(config: train.Config, folder: Path) -> dict:
 
     A run whose loss is no longer finite counts as a guess.
     """
-    kept = folder.with_suffix(".json")
+    kept = folder.with_name(f"{folder.name}.json")
     if not kept.exists():
         shutil.rmtree(folder, ignore_errors=True)
         try:

@@ -93,3 +93,56 @@ def test_torch_weights_give_torch_values_and_gradients(name, dtype, tolerance, u
         np.testing.assert_allclose(
             ours, theirs, rtol=0, atol=tolerance * (1 + np.abs(theirs).max())
         )
+
+
+def _cornn(p, xs, dt, gamma, epsilon):
+    h = v = torch.zeros(6, dtype=torch.float64)
+    for x in xs:
+        force = h @ p["weight"] + v @ p["velocity_weight"] + x @ p["input_weight"] + p["bias"]
+        v = v + dt * (torch.tanh(force) - gamma * h - epsilon * v)
+        h = h + dt * v
+        yield h
+
+
+def _lem(p, xs, dt):
+    h = z = torch.zeros(6, dtype=torch.float64)
+    for x in xs:
+        i = (x @ p["input_weight"] + p["bias"] + p["recurrent_bias"]).chunk(4)
+        r = (h @ p["weight"]).chunk(3)
+        fast, slow = dt * torch.sigmoid(i[0] + r[0]), dt * torch.sigmoid(i[1] + r[1])
+        z = (1 - slow) * z + slow * torch.tanh(i[2] + r[2])
+        h = (1 - fast) * h + fast * torch.tanh(z @ p["slow_weight"] + i[3])
+        yield h
+
+
+@pytest.mark.parametrize(
+    ("make", "equations", "options"),
+    [
+        (zoo.coRNN, _cornn, {"dt": 0.076, "gamma": 2.7, "epsilon": 4.7}),
+        (zoo.LEM, _lem, {"dt": 0.31}),
+    ],
+)
+def test_gradients_of_published_equations(make, equations, options, key, rng):
+    cell = make(3, 6, key=key, **options)
+    xs, weights = rng.normal(size=(200, 3)), rng.normal(size=(200, 6))
+    arrays, static = eqx.partition(cell.field, eqx.is_array)
+    theirs = {
+        name: torch.tensor(np.asarray(a), requires_grad=True)
+        for name, a in vars(arrays).items()
+        if a is not None and not isinstance(a, int | float | str)
+    }
+    outputs = torch.stack(list(equations(theirs, torch.tensor(xs), **options)))
+    (outputs * torch.tensor(weights)).sum().backward()
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(arrays):
+        again = odernn.Cell(eqx.combine(arrays, static), cell.method, cell.dt)
+        return jnp.sum(odernn.Layer(again)(xs)[0] * weights)
+
+    ours = gradient(arrays)
+    for name, wanted in theirs.items():
+        scale = 1 + float(wanted.grad.abs().max())
+        np.testing.assert_allclose(
+            getattr(ours, name), wanted.grad, rtol=0, atol=1e-12 * scale, err_msg=name
+        )
