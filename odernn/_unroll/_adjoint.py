@@ -1,5 +1,6 @@
 """The state adjoint through time, and one batched product for all parameters."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,6 +20,8 @@ from ._base import AbstractUnroll, Prepare, Step, in_parts, read, steps, togethe
 from ._linear import Program, evaluate, fold, inner_program, turned
 
 _STATES = "odernn_adjoint_states"
+_BLOCK_VALUES = 2**17
+"""Values of an example that a block may have: with more of them shorter blocks are faster."""
 _SECOND_ORDER = (
     "Adjoint() gives first derivatives in reverse mode only: take Scan() for higher derivatives."
 )
@@ -37,7 +40,8 @@ class Adjoint(AbstractUnroll):
     derivatives of one block. Gradients equal those of ``Scan()`` to rounding.
 
     **Arguments**: ``block``, the number of steps of a block, about: the library prefers an
-    equal division near it. Raises ``InputError`` unless it is a whole number of at least 1.
+    equal division near it, and shorter blocks where a step alone has very many values (the
+    synapses of a liquid network). Raises ``InputError`` unless it is a whole number of at least 1.
     Reverse mode and first derivatives only.
     """
 
@@ -56,7 +60,8 @@ class Adjoint(AbstractUnroll):
             prevent_cse=False,
             policy=_keep_states,
         )
-        return in_parts(run, y0, inputs, block_size(steps(inputs), self.block))
+        wanted = min(self.block, max(1, _BLOCK_VALUES // local.values))
+        return in_parts(run, y0, inputs, block_size(steps(inputs), wanted))
 
 
 def block_size(length: int, wanted: int) -> int:
@@ -120,6 +125,12 @@ class LocalStep:
             self.constants[i] if other is None else self.constants[i].T
             for (_, i, _), other in zip(self.heads.values(), self.turned, strict=True)
         ]
+
+    @property
+    def values(self) -> int:
+        """Number of values that a step computes, at least one."""
+        variables: list[Any] = [v for eqn in self.program.eqns for v in eqn.outvars]
+        return max(1, sum(math.prod(v.aval.shape) for v in variables))
 
     def evaluate(
         self, constants: list, y: list, v: list, offsets: list, shared: list | None = None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -126,7 +127,9 @@ class LiquidTimeConstant(AbstractDeclaredField, AbstractRelaxationField):
         )
         weight = self._positive(weight) if mask is None else self._positive(weight) * mask
         opening = sigmoid(steepness * (v[:, None] - midpoint))
-        return jnp.sum(weight * opening, axis=0), jnp.sum(weight * reversal * opening, axis=0)
+        # A sum over the rows of a product is up to 25 times as slow on a CPU.
+        total = partial(jnp.einsum, "ji,ji->i", precision="highest")
+        return total(weight, opening), total(weight * reversal, opening)
 
     def _positive(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         return jax.nn.softplus(value) if self.implicit else value

@@ -17,8 +17,13 @@ FORMAT = 1
 """Version of the run folder's files; raised when an older reader would misread them."""
 
 
-_RATES = {"rnn": 0.005}
-"""Cells that want another learning rate than 0.02 where a sequence has one label."""
+_RATES = {
+    **dict.fromkeys(("rnn", "indrnn", "br", "reslstm"), 0.005),
+    **dict.fromkeys(("fullcapacityurnn", "scornn", "cfcpure"), 0.005),
+    **dict.fromkeys(("momentumrnn", "cfc", "cfcnogate"), 0.001),
+}
+"""Cells that want another learning rate than 0.02 where a sequence has one label: those with which
+`benchmarks/digits_cells.py` finds another rate clearly better."""
 
 
 @dataclasses.dataclass(frozen=True)
