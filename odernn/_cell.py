@@ -42,7 +42,7 @@ class Cell(eqx.Module):
 
     **Arguments**: ``field``, the right-hand side F; ``method``, the integrator Phi; ``dt``, the
     step size in input steps: a positive number, or a ``TrainedStep``; ``interpolation``, what
-    the field sees between two inputs: ``HeldInput()``, ``LinearInput()``, ``CubicInput()``; None for
+    the field sees between two inputs: ``HeldInput()``, ``LinearInput()``, ``CubicInput()``; None is
     the field's own, which holds the input where it says nothing else.
     Raises ``InputError`` if the method cannot integrate the field or ``dt`` is not positive and
     finite.
