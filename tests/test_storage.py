@@ -159,7 +159,7 @@ def test_whole_model_is_restored(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(odernn.zoo.CELLS))
 def test_every_cell_of_the_zoo(name, tmp_path):
-    cell = odernn.zoo.CELLS[name](2, 3, key=key())
+    cell = odernn.zoo.CELLS[name](2, 4, key=key())
     odernn.save(cell, tmp_path)
     same(cell, odernn.load(tmp_path))
 
