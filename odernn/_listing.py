@@ -1,7 +1,7 @@
 """Tables of what can be named: tasks, cells, fields and methods."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def _kinds() -> dict[str, type]:
     }
 
 
+@cache
 def _fields() -> list[Any]:
     """One of each field of the library; no numbers are drawn."""
     import equinox as eqx

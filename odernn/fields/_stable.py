@@ -7,21 +7,20 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
-from .._field import AbstractRelaxationField, AbstractSemilinearField
+from .._field import AbstractSemilinearField
 from .._initial import (
     Rule,
-    by_inputs,
-    by_variance,
     check_sizes,
     constant,
     normal,
     uniform,
     zeros,
 )
-from .._operator import Dense, Diagonal
+from .._operator import Dense
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
 from ._activation import activation, gates
 from ._base import AbstractAffineField
+from ._leaky import AbstractAntisymmetricField, AbstractLeakyField
 
 
 def _by_deviation(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
@@ -149,7 +148,7 @@ class GatedLipschitz(AbstractLipschitzField):
         return gate * (linear + candidate)
 
 
-class GatedAntisymmetric(AbstractAffineField):
+class GatedAntisymmetric(AbstractAntisymmetricField):
     """Gated antisymmetric units: ``h' = sigma(A h + V' x + b').tanh(A h + V x + b)``.
 
     ``A = M - M^T - gamma I`` in both factors. Order 1, depth 1. Euler's method is the gated
@@ -164,31 +163,11 @@ class GatedAntisymmetric(AbstractAffineField):
     Reference: Chang, Chen, Haber, Chi, "AntisymmetricRNN", arXiv:1902.09689.
     """
 
-    gamma: float = eqx.field(static=True)
-    weight: Float[Array, "hidden hidden"]
     input_weight: Float[Array, "input 2*hidden"]
     bias: Float[Array, "2*hidden"]
 
-    rules: ClassVar[Mapping[str, Rule]] = {
-        "weight": by_variance,
-        "input_weight": by_inputs(),
-        "bias": zeros,
-    }
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        gamma: float = 0.01,
-        init: str = "official",
-        key: PRNGKeyArray,
-    ):
-        self.gamma = float(gamma)
-        self._draw(input_size, hidden_size, init, key)
-
     def __call__(self, time: Scalar, y: State, u: Float[Array, " forms"]) -> State:
-        inner = y @ (self.weight - self.weight.T) - self.gamma * y
+        inner = self.turn(y)
         gate, candidate = gates(jnp.concatenate([inner, inner]) + u, "st")
         return gate * candidate
 
@@ -205,7 +184,7 @@ class AbstractReservoirField(AbstractAffineField):
     fixed: ClassVar[tuple[str, ...]] = ("weight", "input_weight", "bias")
 
 
-class Reservoir(AbstractReservoirField, AbstractSemilinearField, AbstractRelaxationField):
+class Reservoir(AbstractReservoirField, AbstractLeakyField):
     """Leaky units with fixed random weights: ``h' = -h + tanh(W h + V x + b)``.
 
     Euler's method is the echo-state network; dt is the leak rate. Order 1, depth 1.
@@ -224,6 +203,7 @@ class Reservoir(AbstractReservoirField, AbstractSemilinearField, AbstractRelaxat
 
     radius: float = eqx.field(static=True)
 
+    activation: ClassVar[str] = "tanh"
     rules: ClassVar[Mapping[str, Rule]] = {
         "weight": _by_radius,
         "input_weight": _by_input_scale,
@@ -245,20 +225,8 @@ class Reservoir(AbstractReservoirField, AbstractSemilinearField, AbstractRelaxat
         self.bias_scale = float(bias_scale)
         self._draw(input_size, hidden_size, init, key)
 
-    def __call__(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> State:
-        return self.rest(time, y, u) - y
 
-    def linear(self) -> Diagonal:
-        return Diagonal(-1.0)
-
-    def rest(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> State:
-        return jnp.tanh(y @ self.weight + u)
-
-    def relaxation(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> tuple[State, State]:
-        return jnp.ones_like(y), self.rest(time, y, u)
-
-
-class AntisymmetricReservoir(AbstractReservoirField):
+class AntisymmetricReservoir(AbstractReservoirField, AbstractAntisymmetricField):
     """Antisymmetric units, fixed: ``h' = tanh((M - M^T - gamma I) h + V x + b)``.
 
     Its weights are random. Euler's method is the Euler state network. Order 1, depth 1.
@@ -273,7 +241,6 @@ class AntisymmetricReservoir(AbstractReservoirField):
     arXiv:2203.09382.
     """
 
-    gamma: float = eqx.field(static=True)
     scale: float = eqx.field(static=True)
 
     rules: ClassVar[Mapping[str, Rule]] = {
@@ -299,7 +266,7 @@ class AntisymmetricReservoir(AbstractReservoirField):
         self._draw(input_size, hidden_size, init, key)
 
     def __call__(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> State:
-        return jnp.tanh(y @ (self.weight - self.weight.T) - self.gamma * y + u)
+        return jnp.tanh(self.turn(y) + u)
 
 
 class Incremental(AbstractAffineField):
