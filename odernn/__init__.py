@@ -7,12 +7,14 @@ from . import zoo as zoo
 from ._cell import Cell as Cell
 from ._cell import TrainedStep as TrainedStep
 from ._citation import citation as citation
+from ._field import AbstractCertifiedField as AbstractCertifiedField
 from ._field import AbstractField as AbstractField
 from ._field import AbstractLieField as AbstractLieField
 from ._field import AbstractPartitionedField as AbstractPartitionedField
 from ._field import AbstractRelaxationField as AbstractRelaxationField
 from ._field import AbstractSemilinearField as AbstractSemilinearField
 from ._field import AbstractSplitField as AbstractSplitField
+from ._field import StructuralBounds as StructuralBounds
 from ._interpolation import AbstractInterpolation as AbstractInterpolation
 from ._interpolation import CubicInput as CubicInput
 from ._interpolation import HeldInput as HeldInput

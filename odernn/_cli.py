@@ -7,18 +7,16 @@ Bad input ends in one line on stderr and exit code 2, a run that fails in one li
 import contextlib
 import dataclasses
 import errno
-import importlib
-import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from equinox import EquinoxRuntimeError
 
+from ._arguments import parse
 from ._listing import (
     cell_table,
     field_table,
@@ -28,6 +26,7 @@ from ._listing import (
     task_table,
 )
 from ._results import InputError, RunFailed, unknown_name
+from ._target import cells_in, imported, nothing_of_that_name
 from ._version import __version__
 
 _HELP = """\
@@ -42,6 +41,9 @@ commands:
   list                show tasks, cells, fields and methods
   table               show all networks in their n-t table, or draw it
   classify TARGET     measure n and t of a network, a saved model or a function of yours
+  certify TARGET      what a theorem says of the gradients in a run or a network
+  diagnose TARGET     measure gradients along trajectories, and what would help them
+  eye TARGET          draw what is certified and what is measured
 
 options:
   -h, --help          this text; `odernn COMMAND --help` for the options of a command
@@ -49,8 +51,6 @@ options:
 
 example: odernn train digits
 """
-
-T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,52 +119,6 @@ def _failure(error: Exception) -> str:
     raise error
 
 
-# --- parsing -----------------------------------------------------------------------------------
-
-
-def _parse(form: Callable[..., T], command: str, arguments: list[str], default: Any = None) -> T:
-    """Parse arguments as the fields of a dataclass or the parameters of a function.
-
-    Raises `InputError` in one line, where tyro would draw a box.
-    """
-    import tyro
-
-    options = {} if default is None else {"default": default}
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(form, prog=f"odernn {command}", args=arguments, **options)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise InputError(_one_line(said.getvalue(), command)) from None
-
-
-def _one_line(box: str, command: str) -> str:
-    """What matters of an error as tyro draws it: the reason, and flags that come near."""
-    # Colours go; a box is drawn in ASCII where the terminal has no UTF-8.
-    lines = [
-        line.strip("│╭╮╰╯").rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", box).splitlines()
-    ]
-    sections: list[list[str]] = [[]]
-    for line in lines[1:]:  # the first is the title
-        if line and not line.strip("─- "):
-            sections.append([])
-        elif line and not line.startswith(" " * 8):  # further in, the help of an option is repeated
-            sections[-1].append(line.strip())
-    sections = [section for section in sections if section] or [[]]
-    reason = " ".join(sections[0]).rstrip(".") or "the arguments cannot be read"
-    near = [
-        line.split()[0]
-        for section in sections[1:]
-        if section and section[0].startswith("Perhaps you meant")
-        for line in section[1:]
-        if line.startswith("--")
-    ]
-    hint = f"; did you mean {' or '.join(near[:3])}?" if near else "."
-    return f"{reason[0].lower()}{reason[1:]}{hint} See `odernn {command} --help`."
-
-
 # --- commands ----------------------------------------------------------------------------------
 
 
@@ -190,12 +144,12 @@ def _train(arguments: list[str]) -> None:
             Path | None, tyro.conf.arg(help="Continue the stopped run in this folder.")
         ] = None
 
-    parsed = _parse(Train, "train", arguments)
+    parsed = parse(Train, "train", arguments)
     names = [field.name for field in dataclasses.fields(Config)]
     if parsed.config is not None and parsed.resume is None:
         stored = Config.from_toml(parsed.config)
         values = {name: getattr(stored, name) for name in names}
-        parsed = _parse(Train, "train", arguments, Train(**values))
+        parsed = parse(Train, "train", arguments, Train(**values))
     config = Config(**{name: getattr(parsed, name) for name in names})
     if parsed.resume is None:
         fit(config, console=Console())
@@ -220,7 +174,7 @@ def _evaluate(arguments: list[str]) -> None:
         json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
         """Print JSON instead of a table."""
 
-    options = _parse(Evaluate, "evaluate", arguments)
+    options = parse(Evaluate, "evaluate", arguments)
     from .train import evaluate
 
     result = evaluate(options.run)
@@ -239,7 +193,7 @@ def _list(arguments: list[str]) -> None:
     def show() -> None:
         """Show the tasks, cells, fields and methods that can be named."""
 
-    _parse(show, "list", arguments)
+    parse(show, "list", arguments)
     show_tables(task_table(), cell_table(), field_table(), method_table())
 
 
@@ -251,7 +205,7 @@ def _periodic(arguments: list[str]) -> None:
         out: Path | None = None
         """Draw the table to this new .svg or .png file instead."""
 
-    options = _parse(Table, "table", arguments)
+    options = parse(Table, "table", arguments)
     from rich.console import Console
 
     from .analysis import draw_table, print_table
@@ -284,7 +238,7 @@ def _classify(arguments: list[str]) -> None:
         input_size: int = 3
         """Size of a function's input."""
 
-    options = _parse(Classify, "classify", arguments)
+    options = parse(Classify, "classify", arguments)
     table = new_table(options.target, "step", "n-t", "declared")
     for name, measured, declared in _classes(options.target, options.state, options.input_size):
         table.add_row(name, measured, declared)
@@ -307,30 +261,14 @@ def _classes(target: str, state: tuple[int, ...], input_size: int) -> list[tuple
         network = zoo.CELLS[target.lower()]
         return [_class_of(network.name, network(input_size, 8, key=jax.random.key(0)))]
     if not Path(target).exists():
-        raise InputError(
-            f"{target} is no folder, no module:name and no network (`odernn list` names these)."
-        )
-    return [_class_of(name, cell) for name, cell in _cells_in(load(target))]
+        raise nothing_of_that_name(target)
+    return [_class_of(name, cell) for name, cell in cells_in(load(target))]
 
 
 def _class_of(name: str, cell: Any) -> tuple[str, str, str]:
     from .analysis import classify
 
     return name, str(classify(cell)), f"{cell.n}-{cell.t}"
-
-
-def _cells_in(model: Any) -> list[tuple[str, Any]]:
-    """The cells of a model with their places in it."""
-    import jax
-
-    from ._cell import Cell
-
-    leaves, _ = jax.tree_util.tree_flatten_with_path(model, is_leaf=lambda a: isinstance(a, Cell))
-    return [
-        (jax.tree_util.keystr(path, simple=True, separator="."), leaf)
-        for path, leaf in leaves
-        if isinstance(leaf, Cell)
-    ]
 
 
 def _class_of_import(target: str, state: tuple[int, ...], input_size: int) -> tuple[str, str, str]:
@@ -343,7 +281,7 @@ def _class_of_import(target: str, state: tuple[int, ...], input_size: int) -> tu
     from ._layer import Layer
     from .analysis import classify
 
-    step = _imported(target)
+    step = imported(target)
     if isinstance(step, Cell):
         return _class_of(target, step)
     known = (Layer, eqx.nn.GRUCell, eqx.nn.LSTMCell)
@@ -362,23 +300,6 @@ def _class_of_import(target: str, state: tuple[int, ...], input_size: int) -> tu
             f"{target} fails on a state of size {', '.join(map(str, state))} and an input of size "
             f"{input_size} ({type(error).__name__}: {reason}): give --state and --input-size."
         ) from error
-
-
-def _imported(target: str) -> Any:
-    """The object ``module:name``; modules in the present folder come first."""
-    module, _, name = target.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:  # whatever the user's module does when it is imported
-        reason = (str(error).strip() or "no message").splitlines()[0]
-        raise InputError(
-            f"{module} cannot be imported ({type(error).__name__}: {reason}): give module:name."
-        ) from error
-    if not hasattr(found, name):
-        raise unknown_name(f"name in {module}", name, [n for n in vars(found) if n[0] != "_"])
-    return getattr(found, name)
 
 
 def _predict(arguments: list[str]) -> None:
@@ -402,7 +323,7 @@ def _predict(arguments: list[str]) -> None:
         mask_missing: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
         """Hold the state where values are missing instead of refusing the file."""
 
-    options = _parse(Predict, "predict", arguments)
+    options = parse(Predict, "predict", arguments)
     from ._predictions import predict_file
     from ._storage import write_file
 
@@ -419,6 +340,24 @@ def _predict(arguments: list[str]) -> None:
         raise problem(f"--out {options.out} cannot be written: {error.strerror}.") from error
 
 
+def _certify(arguments: list[str]) -> None:
+    from ._cli_certify import certify
+
+    certify(arguments)
+
+
+def _diagnose(arguments: list[str]) -> None:
+    from ._cli_stability import diagnose
+
+    diagnose(arguments)
+
+
+def _eye(arguments: list[str]) -> None:
+    from ._cli_stability import eye
+
+    eye(arguments)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "evaluate": _evaluate,
@@ -426,4 +365,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "list": _list,
     "table": _periodic,
     "classify": _classify,
+    "certify": _certify,
+    "diagnose": _diagnose,
+    "eye": _eye,
 }

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -189,3 +189,44 @@ class AbstractLieField(AbstractField):
 
     def __call__(self, time: Scalar, y: State, u: Drive) -> State:
         return self.product(self.generator(time, y, u), y)
+
+
+class StructuralBounds(NamedTuple):
+    """What holds of a field's Jacobian G for all parameters, states and inputs.
+
+    It follows from the arguments of the field alone. All of it is in the norm ``||T y||``:
+    ``norm`` "2" or "inf", T = ``scale``, a small matrix that acts across the blocks of the state
+    in alphabetical order, on every unit the same way; None is the identity. A bound is None where
+    there is none.
+
+    - ``growth``: the logarithmic norm of G is at most this.
+    - ``size``: ``||G||`` is at most this.
+    - ``circle``: ``||G + r I|| <= r`` with this r.
+    - ``euler``: ``||I + d G|| <= 1 + d growth`` for every d from 0 to this.
+    - ``linear`` and ``rest``, of a semilinear field L y + N: the logarithmic norm of L and the norm
+      of the Jacobian of N are at most these.
+    - ``isometry``: the flow is linear in the state and orthogonal, for every input.
+    - ``state``: all this holds as far as no component of the state is larger; None: everywhere.
+    - ``source``: why, in a few words.
+    """
+
+    growth: float | None
+    size: float | None
+    circle: float | None
+    isometry: bool
+    source: str
+    norm: Literal["2", "inf"] = "2"
+    scale: tuple[tuple[float, ...], ...] | None = None
+    euler: float | None = None
+    linear: float | None = None
+    rest: float | None = None
+    state: float | None = None
+
+
+class AbstractCertifiedField(AbstractField):
+    """A field that is stable for all values of its parameters; ``certified`` says in what sense."""
+
+    @property
+    @abc.abstractmethod
+    def certified(self) -> StructuralBounds:
+        """Bounds of the Jacobian, for all parameters, states and inputs."""

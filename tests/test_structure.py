@@ -64,14 +64,16 @@ def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess:
 
 RANKS = (
     {"_version", "_typing", "_results"},
-    {"_tableau", "_interpolation", "_operator", "_initial"},
+    {"_tableau", "_interpolation", "_operator", "_initial", "_enclosure"},
     {"_stability", "_field", "_unroll", "tasks"},
     {"_method", "fields"},
     {"_cell"},
     {"_layer", "_readout", "_model", "zoo"},
     {"_description", "_storage", "_citation", "analysis", "train"},
     {"interop"},
-    {"_predictions", "_listing"},
+    {"_predictions", "_listing", "_arguments", "_target"},
+    {"_certified_layers", "_cli_network"},
+    {"_cli_certify", "_cli_stability"},
     {"_cli"},
     {"__main__"},
 )
@@ -82,6 +84,7 @@ SIDEWAYS = {
     ("_model", "_readout"),  # and ends in a read-out
     ("_storage", "_description"),  # a file holds an object's description
     ("train", "_storage"),  # a run saves its model
+    ("train", "analysis"),  # training keeps certificates, and measures
 }
 
 

@@ -1,8 +1,33 @@
-"""What a step function is: its functional nonlinearity and its temporal memory."""
+"""What a step function is and does: its class n-t, certificates of stability, measurements."""
 
+from .._enclosure import Norm as Norm
+from ._advice import Advice as Advice
+from ._advice import advise as advise
+from ._certificate import Certificate as Certificate
+from ._certificate import Rates as Rates
+from ._certify import all_rates as all_rates
+from ._certify import certify as certify
+from ._diagnose import diagnose as diagnose
+from ._diagnose import quick_diagnosis as quick_diagnosis
+from ._diagnosis import Diagnosis as Diagnosis
+from ._eye import draw_eye as draw_eye
+from ._fixed_points import FixedPoint as FixedPoint
+from ._fixed_points import find_fixed_points as find_fixed_points
+from ._jacobians import box_of_data as box_of_data
+from ._jacobians import reachable as reachable
+from ._jacobians import step_rate as step_rate
+from ._lyapunov import lyapunov_spectrum as lyapunov_spectrum
 from ._order import Class as Class
 from ._order import classify as classify
 from ._picture import draw_table as draw_table
+from ._region import Region as Region
+from ._region import box as box
+from ._region import everywhere as everywhere
+from ._regions_picture import draw_order_star as draw_order_star
+from ._regions_picture import draw_stability_regions as draw_stability_regions
+from ._sweep import Horizon as Horizon
+from ._sweep import draw_horizon_sweep as draw_horizon_sweep
+from ._sweep import horizons as horizons
 from ._table import Tile as Tile
 from ._table import periodic_table as periodic_table
 from ._table import print_table as print_table

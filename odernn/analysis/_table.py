@@ -11,8 +11,10 @@ import jax
 
 from .._cell import Cell
 from .._method import AbstractMethod, Substeps
-from .._model import parameter_count
+from .._model import parameter_count, trained
 from ..zoo import CELLS, Network
+from ._certify import certify
+from ._jacobians import reachable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +39,8 @@ FAMILIES = {
 
 _FAMILY_OF = {
     **dict.fromkeys(("Leaky", "IndRNN", "FastRNN", "Reservoir", "Incremental"), "units"),
+    **dict.fromkeys(("ContractingLeaky", "GradientFlow"), "units"),
+    "ContractingLipschitz": "antisymmetric, Lipschitz",
     "Antisymmetric": "antisymmetric, Lipschitz",
     "GatedAntisymmetric": "antisymmetric, Lipschitz",
     "AntisymmetricReservoir": "antisymmetric, Lipschitz",
@@ -86,21 +90,51 @@ class Tile(NamedTuple):
 
 
 def periodic_table(
-    networks: Iterable[Network] | None = None, *, formulas: bool = True
+    networks: Iterable[Network] | None = None,
+    *,
+    formulas: bool = True,
+    certificates: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Tile]:
     """Return the tiles of the networks, of the whole zoo by default, in the order of the zoo.
 
-    Without ``formulas``, which take most of the time, ``parameters`` is empty.
+    Without ``formulas``, which take a few seconds, ``parameters`` is empty. With ``certificates``,
+    which take one or two minutes, ``certificate`` is what ``certificate_kind`` finds; ``progress``
+    is told the name of each network, its number and how many there are.
 
     >>> tiles = {tile.name: tile for tile in periodic_table()}
     >>> tiles["LSTM"].n, tiles["LSTM"].t, tiles["LSTM"].parameters
     (2, 2, '4h² + 4hi + 4h')
     """
-    networks = CELLS.values() if networks is None else networks
-    return [_tile(network, formulas) for network in networks]
+    networks = list(CELLS.values() if networks is None else networks)
+    tiles = []
+    for number, network in enumerate(networks):
+        if progress is not None:
+            progress(network.name, number, len(networks))
+        tiles.append(_tile(network, formulas, certificates))
+    return tiles
 
 
-def _tile(network: Network, formulas: bool) -> Tile:
+def certificate_kind(network: Network) -> str:
+    """Return what is certified of a network's step, by the kinds of the table.
+
+    "isometry" or "contractive for all parameters" if a theorem says so whatever the parameters are;
+    "conditional" if there is a certificate with ``upper <= 1`` for some parameters, which are
+    looked for among random ones and these scaled down, with all inputs or those in [-1, 1]; else
+    "none", which is no proof that there are no such parameters.
+    """
+    cell = network(2, 4, key=jax.random.key(0))
+    weights, rest = eqx.partition(cell, trained(cell))
+    for scale in (1.0, 0.1, 0.01):
+        scaled = eqx.combine(jax.tree.map(lambda a, s=scale: s * a, weights), rest)
+        for region in (None, reachable(scaled, 1.0)):
+            kind = certify(scaled, region).kind
+            if kind != "none":
+                return kind
+    return "none"
+
+
+def _tile(network: Network, formulas: bool, certificates: bool) -> Tile:
     # Shapes are all that is asked for: drawing the weights would take minutes.
     key = jax.random.key(0)
     cell = eqx.filter_eval_shape(partial(network, 1, _SIZE, key=key))
@@ -115,6 +149,7 @@ def _tile(network: Network, formulas: bool) -> Tile:
         dt=network.dt,
         parameters=_formula(partial(count_parameters, network)) if formulas else "",
         family=_family(cell),
+        certificate=certificate_kind(network) if certificates else None,
     )
 
 

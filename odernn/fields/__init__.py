@@ -4,6 +4,13 @@ from ._blocks import SCRN as SCRN
 from ._blocks import IntersectionRNN as IntersectionRNN
 from ._blocks import MomentumRNN as MomentumRNN
 from ._blocks import UnICORNN as UnICORNN
+from ._certified import ContractingGated as ContractingGated
+from ._certified import ContractingLeaky as ContractingLeaky
+from ._certified import ContractingLipschitz as ContractingLipschitz
+from ._certified import ContractingOscillator as ContractingOscillator
+from ._certified import GradientFlow as GradientFlow
+from ._conservative import Conservative as Conservative
+from ._conservative import SelectiveRotation as SelectiveRotation
 from ._gated import LEM as LEM
 from ._gated import LSTM as LSTM
 from ._gated import Gated as Gated

@@ -6,6 +6,7 @@ from ._config import FORMAT as FORMAT
 from ._config import Config as Config
 from ._evaluate import evaluate as evaluate
 from ._evaluate import predict as predict
+from ._keep import keep_certified as keep_certified
 from ._loop import Interrupted as Interrupted
 from ._run import RunResult as RunResult
 from ._run import fit as fit

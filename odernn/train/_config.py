@@ -77,6 +77,11 @@ class Config:
     """Decay of the weights' moving average, which is saved; by default 0.98 or 0, as above."""
     patience: int = 0
     """Epochs without a better validation metric before stopping; 0 never stops early."""
+    keep_certified: bool = False
+    """Keep every cell certified not to expand: after each step the weights are put back where the
+    theorem about the cell holds."""
+    diagnose: int = 0
+    """Gradient steps between measurements of the memory horizon (diagnostics.csv); 0: none."""
     seed: int = 0
     """Seed of the weights, the data order and generated data."""
     length: int | None = None
@@ -111,6 +116,7 @@ class Config:
             if getattr(self, name) is not None:
                 _at_least(self, name, 1)
         _at_least(self, "patience", 0)
+        _at_least(self, "diagnose", 0)
         for name in ("learning_rate", "dt"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):

@@ -14,6 +14,8 @@ def plot_curves(
 ) -> None:
     """Draw the training and validation loss (logarithmic) and the validation metric into `path`.
 
+    The certified rate per step is drawn beside them if it varies.
+
     Arguments:
         rows: one dict per epoch, with the columns of metrics.csv.
         metric: name of the validation metric, for the axis.
@@ -26,9 +28,11 @@ def plot_curves(
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    certified = [row["certified_upper"] for row in rows if "certified_upper" in row]
+    varies = bool(certified) and max(certified) - min(certified) > 1e-4
+    figure = Figure(figsize=(13 if varies else 9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
+    left, right, *more = figure.subplots(1, 3 if varies else 2)
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(rows) < 3 else ""  # a line through one point cannot be seen
     for column, label, colour in (
@@ -56,7 +60,10 @@ def plot_curves(
         right.axhline(value, color="#999999", linestyle="--", linewidth=1, label=label)
     right.set_ylabel({"accuracy": "accuracy", "mse": "mean squared error"}.get(metric, metric))
     right.legend(frameon=False)
-    for axes in (left, right):
+    for axes in more:
+        axes.plot(epochs, certified, color="#228833", marker=marker)
+        axes.set_ylabel("certified growth per step, at most")
+    for axes in (left, right, *more):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)

@@ -14,10 +14,11 @@ from .._results import InputError, RunFailed
 from .._storage import write_file
 from .._version import __version__
 from ._config import FORMAT, Config
-from ._loop import COLUMNS
+from ._loop import CERTIFIED, COLUMNS
 
 CONFIG = "config.toml"
 METRICS = "metrics.csv"
+DIAGNOSTICS = "diagnostics.csv"
 CURVES = "curves.png"
 RESULT = "result.json"
 CHECKPOINTS = "checkpoints"
@@ -93,20 +94,36 @@ def finished(folder: Path) -> bool:
     return (folder / RESULT).is_file()
 
 
-def write_rows(folder: Path, rows: list[dict[str, float]]) -> None:
-    """Replace metrics.csv."""
+def write_rows(folder: Path, rows: list[dict[str, float]], *, certified: bool = False) -> None:
+    """Replace metrics.csv; a run that keeps its certificates has one more column."""
+    columns = (*COLUMNS, CERTIFIED) if certified else COLUMNS
+    _write_table(folder, METRICS, columns, rows)
+
+
+def write_diagnoses(folder: Path, rows: list[dict[str, float]]) -> None:
+    """Replace diagnostics.csv; without a row there is no such file."""
+    if rows:
+        _write_table(folder, DIAGNOSTICS, tuple(rows[0]), rows)
+    else:
+        (folder / DIAGNOSTICS).unlink(missing_ok=True)
+
+
+def _write_table(
+    folder: Path, name: str, columns: tuple[str, ...], rows: list[dict[str, float]]
+) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     with saving(folder):
-        write_file(folder / METRICS, text.getvalue().encode())
+        write_file(folder / name, text.getvalue().encode())
 
 
 def append_row(folder: Path, row: dict[str, float]) -> None:
     """Add the row of an epoch to metrics.csv."""
     with saving(folder), (folder / METRICS).open("a", encoding="utf-8", newline="") as file:
-        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+        columns = (*COLUMNS, CERTIFIED) if CERTIFIED in row else COLUMNS
+        csv.DictWriter(file, columns, lineterminator="\n").writerow(row)
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:

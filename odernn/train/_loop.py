@@ -17,6 +17,8 @@ from .._model import Model, trained
 from .._results import RunFailed
 from ..tasks import Dataset, Task
 from ._config import Config
+from ._diagnosis import Diagnosis
+from ._keep import Keeper
 from ._loss import Batch, Sums, batches, outputs, sums
 
 COLUMNS: tuple[str, ...] = (
@@ -29,6 +31,9 @@ COLUMNS: tuple[str, ...] = (
     "gradient_norm",
 )
 """Columns of metrics.csv: only what a repetition of the run reproduces to the last digit."""
+
+CERTIFIED = "certified_upper"
+"""One more column of a run that keeps its certificates: the largest rate per step."""
 
 EVALUATED = 256
 """Sequences evaluated at once: no gradient, so less memory than in training."""
@@ -58,6 +63,7 @@ class Position:
     best_epoch: int = 0
     seconds: float = 0.0
     rows: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    diagnoses: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -73,18 +79,30 @@ class Observer:
     def epoch(self, position: Position, row: dict[str, float]) -> None:
         """An epoch is done, with this row of metrics."""
 
+    def diagnosed(self, row: dict[str, float]) -> None:
+        """A measurement is done, with this row of diagnostics."""
+
 
 class Trainer:
-    """A model in training: everything that stays the same from step to step."""
+    """A model in training: everything that stays the same from step to step.
 
-    def __init__(self, config: Config, task: Task, model: Model):
+    `keeper` keeps its cells certified; `diagnosis`, once set, measures it now and then.
+    """
+
+    diagnosis: Diagnosis | None = None
+
+    def __init__(self, config: Config, task: Task, model: Model, keeper: Keeper | None = None):
         size = len(task.training(0))
         self.config, self.task = config, task
         self.batch_size = min(config.batch_size, size)
         self.steps_per_epoch = -(-size // self.batch_size)
         self._evaluated = evaluation_batch(task, config.batch_size)
         self.schedule = _schedule(config, config.epochs * self.steps_per_epoch)
-        self.optimiser = _optimiser(config, self.schedule)
+        self.keeper = keeper
+        self.optimiser = _optimiser(config, self.schedule, keeper)
+        if keeper is not None:
+            model = eqx.filter_jit(keeper.project)(model)
+            self._certified = jax.jit(keeper.weights)
         weights, self.static = eqx.partition(model, trained(model))
         average = weights if config.average else None
         self.arrays = _copy(Arrays(weights, self.optimiser.init(weights), average, weights))
@@ -151,11 +169,19 @@ class Trainer:
             total, norm = jax.device_get((total, norm))
             self._count(Sums(*(float(value) for value in total)), float(norm))
             observer.step(position, int(batch.weight.sum()))
+            self._diagnose(observer)
             now = time.perf_counter()
             position.seconds, started = position.seconds + now - started, now
             if stop() and position.batch < self.steps_per_epoch:
                 save(None)
                 raise Interrupted
+
+    def _diagnose(self, observer: Observer) -> None:
+        rows = self.position.diagnoses
+        if self.diagnosis is not None and self.diagnosis.step(
+            rows, self.position.step, lambda: self.model(self.arrays.weights)
+        ):
+            observer.diagnosed(rows[-1])
 
     def _count(self, total: Sums, norm: float) -> None:
         position = self.position
@@ -187,6 +213,9 @@ class Trainer:
         position, arrays = self.position, self.arrays
         started = time.perf_counter()
         weights = arrays.weights if arrays.average is None else arrays.average
+        if self.keeper is not None:
+            # A mean of certified weights need not be certified.
+            weights = self._certified(weights)
         loss, metric = self._validate_part(weights)
         if not math.isfinite(loss):
             raise RunFailed(self._not_finite(loss, position.norm / position.batch))
@@ -200,6 +229,8 @@ class Trainer:
             "learning_rate": float(np.asarray(self.schedule(position.step - 1))),
             "gradient_norm": position.norm / position.batch,
         }
+        if self.keeper is not None:
+            row[CERTIFIED] = self.keeper.upper(self.model(weights))
         if self._improves(row):
             self.arrays = arrays._replace(best=_copy(weights))
             position.best_epoch = position.epoch
@@ -268,12 +299,14 @@ def _schedule(config: Config, steps: int) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(peak / (warmup + 1), peak, warmup, steps)
 
 
-def _optimiser(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
+def _optimiser(
+    config: Config, schedule: optax.Schedule, keeper: Keeper | None = None
+) -> optax.GradientTransformation:
     decay = partial(jax.tree.map, lambda leaf: leaf.ndim >= 2)
     adam = optax.adamw(schedule, weight_decay=config.weight_decay or 0.0, mask=decay)
-    if not config.gradient_clip:
-        return adam
-    return optax.chain(optax.clip_by_global_norm(config.gradient_clip), adam)
+    clip = [optax.clip_by_global_norm(config.gradient_clip)] if config.gradient_clip else []
+    keep = [] if keeper is None else [keeper.transformation()]  # last: it corrects the new weights
+    return optax.chain(*clip, adam, *keep)
 
 
 def _moving(average: Any, weights: Any, decay: float, step: jax.Array) -> Any:

@@ -14,7 +14,7 @@ from .._version import __version__
 from ..tasks import Task
 from ._build import first_cell
 from ._config import Config
-from ._loop import Observer, Position
+from ._loop import CERTIFIED, Observer, Position
 
 _LINES = 10  # about so many lines in all where no bar can be drawn
 
@@ -29,25 +29,32 @@ class Display(Observer):
         metric: str,
         steps_per_epoch: int,
         position: Position,
+        length: int = 1,
     ):
-        self._console, self._metric = console, metric
+        self._console, self._metric, self._length = console, metric, length
         self._epochs, self._steps = config.epochs, steps_per_epoch
         self._sequences, self._since = 0, None
         self._loss = self._value = float("nan")
+        self._corridor = self._horizon = ""
+        if position.diagnoses:
+            self._horizon = _horizon(position.diagnoses[-1])
         if position.rows:
+            self._corridor = self._corridor_of(position.rows[-1])
             self._loss = position.rows[-1]["train_loss"]
             self._value = position.rows[-1]["validation_metric"]
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]}  " + metric + " {task.fields[value]}"),
+            TextColumn(
+                "loss {task.fields[loss]}{task.fields[more]}  " + metric + " {task.fields[value]}"
+            ),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             disable=not console.is_terminal,
         )
         self._bar = self._progress.add_task(
-            "", total=self._epochs * steps_per_epoch, epoch="", loss="", value="", rate=""
+            "", total=self._epochs * steps_per_epoch, epoch="", loss="", more="", value="", rate=""
         )
         self._draw(position)
 
@@ -69,19 +76,28 @@ class Display(Observer):
 
     def epoch(self, position: Position, row: dict[str, float]) -> None:
         """Show the epoch's metric; without a terminal, print a line now and then."""
-        self._value = row["validation_metric"]
+        self._value, self._corridor = row["validation_metric"], self._corridor_of(row)
         self._draw(position)
         every = max(1, self._epochs // _LINES)
         if not self._console.is_terminal and (
             position.epoch % every == 0 or position.epoch == self._epochs
         ):
             self._console.print(
-                f"epoch {position.epoch}/{self._epochs}  loss {row['train_loss']:.4g}  validation "
+                f"epoch {position.epoch}/{self._epochs}  loss {row['train_loss']:.4g}"
+                f"{self._corridor}{self._horizon}  validation "
                 f"loss {row['validation_loss']:.4g}  {self._metric} {self._value:.4g}  "
                 f"{self._rate()}",
                 highlight=False,
                 soft_wrap=True,
             )
+
+    def diagnosed(self, row: dict[str, float]) -> None:
+        """Show the horizon from now on."""
+        self._horizon = _horizon(row)
+
+    def _corridor_of(self, row: dict[str, float]) -> str:
+        """How much a gradient can grow over a sequence."""
+        return f"  corridor {row[CERTIFIED]:.4g}^{self._length}" if CERTIFIED in row else ""
 
     def _draw(self, position: Position) -> None:
         epoch = min(position.epoch + 1, self._epochs)
@@ -90,6 +106,7 @@ class Display(Observer):
             completed=position.epoch * self._steps + position.batch,
             epoch=f"{epoch}/{self._epochs}",
             loss=_shown(self._loss),
+            more=self._corridor + self._horizon,
             value=_shown(self._value),
             rate=self._rate(),
         )
@@ -100,6 +117,10 @@ class Display(Observer):
             return "compiling"
         seconds = time.perf_counter() - self._since
         return f"{self._sequences / seconds:,.0f} sequences/s" if self._sequences else ""
+
+
+def _horizon(row: dict[str, float]) -> str:
+    return f"  horizon {row['horizon']:.4g}" if "horizon" in row else ""
 
 
 def _shown(value: float) -> str:

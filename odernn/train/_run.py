@@ -6,7 +6,8 @@ import platform
 import signal
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,15 @@ from .._cell import TrainedStep
 from .._model import Model, parameter_count
 from .._results import InputError
 from .._storage import save
+from ..analysis._certificate import Certificate
 from ..tasks import Task
 from . import _folder as folders
 from ._build import build_model, first_cell
 from ._checkpoint import Checkpoints
 from ._config import Config
 from ._curves import plot_curves
+from ._diagnosis import Diagnosis
+from ._keep import Keeper, for_training
 from ._loop import Arrays, Interrupted, Position, Trainer
 
 if TYPE_CHECKING:
@@ -45,6 +49,8 @@ class RunResult:
     rows: tuple[dict[str, float], ...]
     parameters: int
     seconds: float
+    certificates: Mapping[str, Certificate] = dataclasses.field(default_factory=dict)
+    """What is certified of the model, by the place of the cell; empty without keep_certified."""
 
 
 def fit(
@@ -80,14 +86,22 @@ def fit(
     config = config.settled(one_label=task.kind == "classification" and not task.per_step)
     model = build_model(config, task, jax.random.key(config.seed))
     config = _with_step(config, model)
-    trainer = Trainer(config, task, model)
+    trainer = Trainer(config, task, model, _keeper(config, task, model))
     if folder is None:
         folder = folders.create(config, task.name)
     checkpoints = Checkpoints(folder / folders.CHECKPOINTS)
     data = _fingerprint(task)
     if resume is not None:
         _restore(trainer, checkpoints, data)
-    folders.write_rows(folder, trainer.position.rows)
+    folders.write_rows(folder, trainer.position.rows, certified=config.keep_certified)
+    folders.write_diagnoses(folder, trainer.position.diagnoses)
+    if config.diagnose:
+        trainer.diagnosis = Diagnosis(
+            config.diagnose,
+            task.validation.inputs,
+            partial(folders.write_diagnoses, folder),
+            partial(console.print, highlight=False, soft_wrap=True),
+        )
     show_start(console, config, task, model, str(folder))
 
     def keep(row: dict[str, float] | None) -> None:
@@ -100,7 +114,8 @@ def fit(
     with _interruptible() as stop:
         try:
             steps, position = trainer.steps_per_epoch, trainer.position
-            with Display(console, config, task.metric, steps, position) as display:
+            length = _length(task)
+            with Display(console, config, task.metric, steps, position, length) as display:
                 trainer.run(keep, display, stop)
         except Interrupted:
             raise Interrupted(
@@ -110,6 +125,25 @@ def fit(
     result = _finish(trainer, folder)
     show_end(console, _summary(result, task))
     return result
+
+
+def _length(task: Task) -> int:
+    return task.training(0).inputs.shape[1]
+
+
+def _keeper(config: Config, task: Task, model: Model) -> Keeper | None:
+    """What keeps the model certified for inputs in the range of the data."""
+    if not config.keep_certified:
+        return None
+    parts = [task.training(0), task.validation]
+    if any(part.times is not None for part in parts):
+        raise InputError(
+            f"--keep-certified: the sequences of {task.name} have time stamps, and a certificate "
+            "is about one step size; leave it out."
+        )
+    values = [part.inputs.reshape(-1, task.input_size) for part in parts]
+    inputs = np.min([v.min(0) for v in values], 0), np.max([v.max(0) for v in values], 0)
+    return for_training(model, inputs, _length(task))
 
 
 def _with_step(config: Config, model: Model) -> Config:
@@ -231,6 +265,7 @@ def _finish(trainer: Trainer, folder: Path) -> RunResult:
             baseline=task.baseline,
         )
     cell = first_cell(model)
+    certificates = {} if trainer.keeper is None else trainer.keeper.certificates(model)
     folders.write_result(
         folder,
         {
@@ -249,6 +284,7 @@ def _finish(trainer: Trainer, folder: Path) -> RunResult:
             "n": cell.n,
             "t": cell.t,
             "parameters": parameter_count(model),
+            **_described(certificates, _length(task)),
             "seconds": round(position.seconds, 3),
             "versions": _versions(),
         },
@@ -264,7 +300,20 @@ def _finish(trainer: Trainer, folder: Path) -> RunResult:
         rows=tuple(position.rows),
         parameters=parameter_count(model),
         seconds=position.seconds,
+        certificates=certificates,
     )
+
+
+def _described(certificates: Mapping[str, Certificate], steps: int) -> dict[str, Any]:
+    """The certificate of the cell with the largest rate, and those of all cells if several."""
+    if not certificates:
+        return {}
+    worst = max(certificates, key=lambda place: certificates[place].upper)
+    found = {"cell": worst, **certificates[worst].to_dict(), "steps": steps}
+    found["growth"] = certificates[worst].corridor(steps)[1]
+    if len(certificates) > 1:
+        found["cells"] = {place: c.to_dict() for place, c in certificates.items()}
+    return {"certificate": found}
 
 
 def describe_task(config: Config, task: Task) -> dict[str, Any]:
@@ -294,6 +343,13 @@ def _summary(result: RunResult, task: Task) -> dict[str, str]:
     if task.baseline is not None:
         value, name = task.baseline
         rows[f"for comparison, {name}"] = f"{value:.4g}"
+    for place, certificate in result.certificates.items():
+        steps = _length(task)
+        rows[f"certificate, {place}"] = (
+            f"gradients grow at most {certificate.upper:.6g} times a step, "
+            f"{certificate.corridor(steps)[1]:.4g} times in {steps} steps ({certificate.norm}; "
+            f"{certificate.region}). {certificate.theorem}"
+        )
     return rows | {
         f"validation {task.metric}": f"{best['validation_metric']:.4g}",
         "best epoch": f"{result.best_epoch} of {len(result.rows)}",

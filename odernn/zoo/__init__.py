@@ -1,12 +1,19 @@
 """Known networks."""
 
-from . import _cells, _linear, _liquid, _memories, _stable, _units
+from . import _cells, _certified, _linear, _liquid, _memories, _stable, _units
 from ._cells import GRU as GRU
 from ._cells import LEM as LEM
 from ._cells import LSTM as LSTM
 from ._cells import RNN as RNN
 from ._cells import AntisymmetricRNN as AntisymmetricRNN
 from ._cells import coRNN as coRNN
+from ._certified import ConservativeRNN as ConservativeRNN
+from ._certified import ContractingcoRNN as ContractingcoRNN
+from ._certified import ContractingLipschitzRNN as ContractingLipschitzRNN
+from ._certified import ContractingRNN as ContractingRNN
+from ._certified import ContractingUGRNN as ContractingUGRNN
+from ._certified import GradientFlowRNN as GradientFlowRNN
+from ._certified import SelectiveRotationRNN as SelectiveRotationRNN
 from ._linear import LMU as LMU
 from ._linear import LRU as LRU
 from ._linear import S4D as S4D
@@ -80,6 +87,7 @@ _FAMILIES = (
     _stable,
     _liquid,
     _linear,
+    _certified,
 )
 CELLS: dict[str, Network] = {
     network.name.lower(): network for family in _FAMILIES for network in family.NETWORKS

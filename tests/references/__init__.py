@@ -6,10 +6,11 @@ implementation, with the same weights, computes: PyTorch, another library, or th
 paper written out in NumPy.
 """
 
-from . import basic, linear, liquid, memories, stable, units
+from . import basic, certified, linear, liquid, memories, stable, units
 
 _FAMILIES = (
     basic,
+    certified,
     linear,
     liquid,
     memories,
