@@ -14,11 +14,14 @@ import jax
 import numpy as np
 
 import odernn
-from odernn.analysis._certify import certify
-from odernn.analysis._diagnose import diagnose
-from odernn.analysis._eye import draw_eye
-from odernn.analysis._regions_picture import draw_order_star, draw_stability_regions
-from odernn.analysis._sweep import draw_horizon_sweep
+from odernn.analysis import (
+    certify,
+    diagnose,
+    draw_eye,
+    draw_horizon_sweep,
+    draw_order_star,
+    draw_stability_regions,
+)
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 

@@ -198,25 +198,47 @@ def _list(arguments: list[str]) -> None:
 
 
 def _periodic(arguments: list[str]) -> None:
+    import tyro
+
     @dataclasses.dataclass(frozen=True)
     class Table:
         """Show the networks of the zoo by their class: n across, t down."""
 
         out: Path | None = None
         """Draw the table to this new .svg or .png file instead."""
+        certificates: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+        """Mark what is certified of each network; finding out takes some minutes."""
 
     options = parse(Table, "table", arguments)
     from rich.console import Console
 
     from .analysis import draw_table, print_table
 
-    if options.out is None:
-        print_table(Console(highlight=False))
-        return
-    if options.out.exists():
+    if options.out is not None and options.out.exists():
         raise InputError(f"--out {options.out} exists already: choose another file or delete it.")
-    draw_table(options.out)
+    tiles = _certified_tiles(formulas=options.out is not None) if options.certificates else None
+    if options.out is None:
+        print_table(Console(highlight=False), tiles)
+        return
+    draw_table(options.out, tiles)
     print(options.out)
+
+
+def _certified_tiles(formulas: bool) -> list[Any]:
+    """The tiles of the table with their certificates, and a bar while these are found."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from .analysis import periodic_table
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("certificates")
+
+        def report(name: str, number: int, total: int) -> None:
+            bar.update(task, description=name, completed=number, total=total)
+
+        return periodic_table(formulas=formulas, certificates=True, progress=report)
 
 
 def _classify(arguments: list[str]) -> None:

@@ -384,7 +384,7 @@ def test_networks_train(name, key):
     assert losses[-1] < 0.3 * losses[0]
 
 
-@pytest.mark.parametrize("name", ["ContractingRNN", "ContractingcoRNN", "SelectiveRotationRNN"])
+@pytest.mark.parametrize("name", ["ContractingRNN", "ContractingCoRNN", "SelectiveRotationRNN"])
 def test_single_precision(name, key):
     cell = cases.as_precision(NETWORKS[name](INPUTS, HIDDEN, key=key), jnp.float32)
     field, claims = cell.field, cell.field.certified

@@ -176,7 +176,7 @@ def test_eigenvalues_are_no_certificate(key):
 
 
 def test_fields_that_are_stable_whatever_their_parameters(key):
-    for make in (zoo.ContractingRNN, zoo.ContractingUGRNN, zoo.ContractingcoRNN):
+    for make in (zoo.ContractingRNN, zoo.ContractingUGRNN, zoo.ContractingCoRNN):
         certificate = certify(scaled(make(2, 4, key=key), 30.0))
         assert certificate.structural and certificate.upper <= 1
         assert certificate.kind == "contractive for all parameters"

@@ -45,6 +45,7 @@ PROGRAMS = {
     "moved": lambda y, x: jnp.flip(y) * jnp.roll(jnp.tanh(y), 1) + jnp.pad(y[1:], (0, 1)),
     "sum": lambda y, x: y * jnp.tanh(jnp.sum(y)) + jnp.cumsum(y),
     "choice": lambda y, x: jnp.where(y > 0, y @ W, 0.5 * y),
+    "a step": lambda y, x: (y > 0).astype(float) * (y @ W),
     "fixed choice": lambda y, x: jnp.where(jnp.asarray(C) > 0, jnp.tanh(y), 2 * y),
     "bounds": lambda y, x: jnp.clip(y @ W, -0.5, 0.5) + jnp.minimum(y, x),
     "rounding": lambda y, x: y * jnp.sign(y) + jnp.floor(y @ W),

@@ -183,6 +183,10 @@ class _Run:
             return [either(self, eqn, *operands[1:])]
         if name in COMPARISONS or name in STRUCTURAL or name in ("and", "or", "not", "xor"):
             return [Choice(v.aval.shape) for v in eqn.outvars]
+        if name == "convert_element_type" and jnp.issubdtype(eqn.params["new_dtype"], jnp.floating):
+            shape = eqn.outvars[0].aval.shape
+            one = self.number(np.ones(int(np.prod(shape, dtype=int))))
+            return [self.fresh(shape, 0 * one, one, True)]
         raise NotEnclosed(f"a choice by the state goes into the operation {name!r}")
 
     def concretely(self, eqn: Any, operands: list[Any]) -> list[Any]:

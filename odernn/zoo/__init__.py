@@ -8,7 +8,7 @@ from ._cells import RNN as RNN
 from ._cells import AntisymmetricRNN as AntisymmetricRNN
 from ._cells import coRNN as coRNN
 from ._certified import ConservativeRNN as ConservativeRNN
-from ._certified import ContractingcoRNN as ContractingcoRNN
+from ._certified import ContractingCoRNN as ContractingCoRNN
 from ._certified import ContractingLipschitzRNN as ContractingLipschitzRNN
 from ._certified import ContractingRNN as ContractingRNN
 from ._certified import ContractingUGRNN as ContractingUGRNN

@@ -33,8 +33,8 @@ ContractingLipschitzRNN = Network(
     Euler(),
     0.1,
 )
-ContractingcoRNN = Network(
-    "ContractingcoRNN",
+ContractingCoRNN = Network(
+    "ContractingCoRNN",
     "contracting coupled oscillators",
     2021,
     certified.ContractingOscillator,
@@ -51,6 +51,6 @@ NETWORKS = (
     ConservativeRNN,
     SelectiveRotationRNN,
     ContractingLipschitzRNN,
-    ContractingcoRNN,
+    ContractingCoRNN,
     ContractingUGRNN,
 )

@@ -97,6 +97,6 @@ REFERENCES = {
     "conservativernn": equation(zoo.ConservativeRNN, driven_rotation),
     "selectiverotationrnn": equation(zoo.SelectiveRotationRNN, selective),
     "contractinglipschitzrnn": equation(zoo.ContractingLipschitzRNN, contracting_lipschitz),
-    "contractingcornn": equation(zoo.ContractingcoRNN, contracting_cornn),
+    "contractingcornn": equation(zoo.ContractingCoRNN, contracting_cornn),
     "contractingugrnn": equation(zoo.ContractingUGRNN, contracting_ugrnn),
 }
