@@ -430,48 +430,47 @@ def correlation(a: list[float], b: list[float]) -> str:
 
 
 def draw(records: list[dict], size: Size, path: Path) -> None:
-    """Draw the learnt lag against the two horizons."""
+    """Draw the lag learnt at each rate against the two horizons."""
     from odernn.analysis._figure import BLUE, COLUMN, GREEN, INK, LINE, PAGE, RED, SOFT, figure_into
 
-    styles = dict(
-        zip(
-            NETWORKS,
-            [("o", BLUE), ("s", RED), ("^", GREEN), ("D", INK), ("v", SOFT), ("P", "#CC79A7")],
-            strict=True,
-        )
-    )
-    with figure_into(path, PAGE, 0.85 * COLUMN) as figure:
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, kind in zip(panels, ("horizon", "certified"), strict=True):
-            xs, ys = [], []
-            for record in records:
-                far = centre([size.measured if v is None else v for v in record[kind]])
-                if kind == "certified" and far <= 1:
-                    continue
-                xs.append(far)
-                ys.append(lag_of(record))
-                network = json.loads(record["case"]).split()[0]
-                marker, colour = styles[network]
-                axes.plot(
-                    *(xs[-1], ys[-1], marker),
-                    **{"color": colour, "markersize": 4, "markeredgecolor": "white"},
-                    **{"markeredgewidth": 0.4, "zorder": 3, "label": network},
+    looks = [("o", BLUE), ("s", RED), ("^", GREEN), ("D", INK), ("v", SOFT), ("P", "#CC79A7")]
+    styles = dict(zip(NETWORKS, looks, strict=True))
+    with figure_into(path, PAGE, 1.45 * COLUMN) as figure:
+        panels = figure.subplots(len(RECALL_RATES), 2, sharex=True, sharey=True)
+        for row, rate in enumerate(RECALL_RATES):
+            for axes, kind in zip(panels[row], ("horizon", "certified"), strict=True):
+                far = [
+                    centre([size.measured if v is None else v for v in r[kind]]) for r in records
+                ]
+                shown = [i for i, v in enumerate(far) if kind == "horizon" or v > 1]
+                for i in shown:
+                    network = json.loads(records[i]["case"]).split()[0]
+                    marker, colour = styles[network]
+                    axes.plot(
+                        *(far[i], lag_of(records[i], row), marker),
+                        **{"color": colour, "markersize": 4.5, "markeredgecolor": "white"},
+                        **{"markeredgewidth": 0.4, "zorder": 3, "label": network},
+                    )
+                ends = [1, size.measured]
+                axes.plot(ends, ends, color=LINE, linewidth=0.7, linestyle="--", zorder=1)
+                rank = correlation(
+                    [far[i] for i in shown], [lag_of(records[i], row) for i in shown]
+                ).replace("-", "\u2212")
+                what = "measured" if kind == "horizon" else "certified"
+                axes.set_title(
+                    f"{what}, rate {rate}: rank correlation {rank}, {len(shown)} networks",
+                    loc="left",
                 )
-            ends = [1, size.measured]
-            axes.plot(ends, ends, color=LINE, linewidth=0.7, linestyle="--", zorder=1)
-            axes.set_xscale("log")
-            axes.set_yscale("log")
-            axes.set_xlim(0.8, 1.3 * size.measured)
-            axes.set_ylim(0.8, 1.3 * size.lags[-1])
-            what = "measured" if kind == "horizon" else "certified"
+        for axes in panels[:, 0]:
+            axes.set_ylabel("largest lag learnt (steps)")
+        for axes, what in zip(panels[-1], ("measured", "certified"), strict=True):
             axes.set_xlabel(f"{what} horizon before training (steps)")
-            axes.set_title(
-                f"{what}: rank correlation {correlation(xs, ys)}, {len(xs)} networks", loc="left"
-            )
-        panels[0].set_ylabel("largest lag learnt, better rate (steps)")
-        handles, labels = panels[0].get_legend_handles_labels()
+        corner = panels[0, 0]
+        corner.set(xscale="log", yscale="log")
+        corner.set(xlim=(0.8, 1.3 * size.measured), ylim=(0.8, 1.4 * size.lags[-1]))
+        handles, labels = panels[0, 0].get_legend_handles_labels()
         shown = dict(zip(labels, handles, strict=True))
-        panels[1].legend(shown.values(), shown.keys(), frameon=False, loc="upper left")
+        panels[0, 1].legend(shown.values(), shown.keys(), frameon=False, loc="upper left")
 
 
 def counted(record: dict, name: str) -> str:
@@ -514,8 +513,19 @@ def explosion_text(records: list[dict], size: Size) -> str:
         those = [r for r in records if Case(*json.loads(r["case"])).kept is kept]
         total = len(those) * len(RATES) * size.seeds
         counts = [int(sum(np.sum(r[k]) for r in those)) for k in KINDS]
-        said = ", ".join(f"{KINDS[k]} {c}" for k, c in zip(KINDS, counts, strict=True))
-        lines.append(f"- {'certificate kept' if kept else 'not kept'}: {total} runs; {said}.")
+        which = [
+            ", ".join(sorted({Case(*json.loads(r["case"])).network for r in those if np.any(r[k])}))
+            for k in KINDS
+        ]
+        said = ", ".join(
+            f"{KINDS[k]} {c}" + (f" ({names})" if names else "")
+            for k, c, names in zip(KINDS, counts, which, strict=True)
+        )
+        gain = max(math.inf if v is None else v for r in those for row in r["gain"] for v in row)
+        lines.append(
+            f"- {'certificate kept' if kept else 'not kept'}: {total} runs; {said}; the largest "
+            f"gain is {number(gain)}."
+        )
     return "\n".join(lines)
 
 
@@ -561,9 +571,9 @@ HEAD = """
 What is fixed: {hidden} hidden units, one layer, float32, Adam (0.9, 0.999) without clipping,
 {seeds} seeds, batches of {batch}, learning rates {rates}; {updates}. Every seed has its own initial
 weights and data, the same ones for all rates, with and without a certificate. With a certificate,
-`keep_certified` projects the initial weights and follows every update, for inputs in [0, 1] and a rate of at most 1 per step
-(antisymmetric network: 10^(1/steps), as at 1 it would have next to no weights). What is not
-answered: other optimisers, clipping, larger networks, longer training.
+`keep_certified` projects the initial weights and follows every update, for inputs in [0, 1] and a
+rate of at most 1 per step (antisymmetric network: 10^(1/steps), as at 1 it would have next to no
+weights). What is not answered: other optimisers, clipping, larger networks, longer training.
 """
 
 
@@ -585,8 +595,9 @@ WHAT = """
 gain is what a certificate is about: the gradient of the loss with respect to a state, divided by
 the sum of the gradients that the read-out has put in from that step on, in the 2-norm; the largest
 of all steps, sequences and updates. **Norm above 1000**: not finite, or the global norm of the
-gradient of all weights is above 1000 at some update; that may also come from the number of steps,
-of which it is a sum, from large states and from a large error. Both are numbers of runs out of
+gradient of all weights is above 1000 at some update; no certificate of the steps excludes that, as
+this gradient is a sum over all steps and proportional to states and errors (an antisymmetric unit
+adds up its inputs, so that both get large). Both are numbers of runs out of
 {seeds} at the three rates. **Loss / guess**: the median loss of the last 10 updates, at the best
 rate, against that of a network without memory. **Certified rate**: the bound of the theorem that
 `keep_certified` uses, in its norm, the largest seen every {chunk} updates.

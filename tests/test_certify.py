@@ -160,6 +160,24 @@ def test_states_within_reach_where_all_states_are_too_many(key):
     assert certify(lstm, reachable(lstm, 1.0)).upper < 1
 
 
+def test_stages_outside_of_the_box_count(key):
+    # h' = h^2 on [-1, 0.1]: one stage of RK4 leaves the box upwards, where the field expands more.
+    class Square(odernn.AbstractField):
+        input_size: int = eqx.field(static=True, default=1)
+        hidden_size: int = eqx.field(static=True, default=1)
+
+        def __call__(self, time, y, u):
+            return y**2 + u
+
+    region = box(odernn.Cell(Square(), odernn.Euler(), 1.0), (-1.0, 0.1), (2.0, 2.0))
+    for method in (odernn.Euler(), odernn.Midpoint(), odernn.RK4()):
+        cell = odernn.Cell(Square(), method, 1.0)
+        worst = float(jax.jacfwd(lambda y, c=cell: c(y, jnp.array([2.0])))(jnp.array([0.1]))[0, 0])
+        for rates in all_rates(cell, region):
+            assert rates.upper >= worst, rates
+    assert worst > 3  # Euler's own is 1.2: what the field does in the box is not enough
+
+
 def test_eigenvalues_are_no_certificate(key):
     # The antisymmetric network's own argument: every eigenvalue inside, and yet a norm above one.
     rotations = jax.random.normal(key, (6, 6))

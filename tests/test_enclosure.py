@@ -154,6 +154,14 @@ def test_what_has_no_rule_is_named(function, words):
         _matrices(function, 1.0)
 
 
+def test_ranges_that_overflow_are_no_error():
+    def grows(y, x):
+        return jax.lax.fori_loop(0, 12, lambda i, h: h**3 + jnp.tanh(h @ W), y)
+
+    matrices = MatrixSet.of(_matrices(grows, 1e3))
+    assert matrices.norm(Norm("2")) == np.inf and matrices.lowest(Norm("inf")) == 0
+
+
 def test_states_without_bounds():
     gated = MatrixSet.of(_matrices(PROGRAMS["gate"], np.inf))
     assert gated.norm(Norm("2")) == np.inf and gated.lowest(Norm("2")) == 0

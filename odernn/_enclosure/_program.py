@@ -74,7 +74,9 @@ def enclose(
         stop = start + int(np.prod(leaf.shape))
         arguments.append(run.given(leaf.shape, inputs[0][start:stop], inputs[1][start:stop], None))
         start = stop
-    outputs = run.program(closed.jaxpr, closed.consts, arguments)
+    # Ranges that overflow become infinite or no number: nothing is known then, which is no error.
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = run.program(closed.jaxpr, closed.consts, arguments)
     return Enclosed([run.traced(value) for value in outputs], run.inner, run.splits)
 
 

@@ -1,5 +1,6 @@
 """The best certificate that some theorem gives for a cell."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from .._cell import Cell, TrainedStep
 from .._enclosure import MatrixSet, Norm, NotEnclosed
 from .._field import AbstractSemilinearField
 from .._layer import AbstractLayer, Layer
+from .._method import Euler
 from .._method._solve import depends
 from .._model import Model, replace
 from .._results import InputError
@@ -171,7 +173,16 @@ def _rates(cell: Cell, region: Region, norm: Norm | None, reasons: list[str]) ->
 def _field_rates(
     cell: Cell, region: Region, norm: Norm | None, reasons: list[str]
 ) -> Iterator[Rates]:
-    """Bounds of the field's Jacobian with the radii of the method."""
+    """Bounds of the field's Jacobian with the radii of the method.
+
+    Euler's method asks the field at the state itself, others at stages that may lie outside of the
+    region's states: their bounds are those for all states.
+    """
+    if not isinstance(cell.method, Euler):
+        everything = everywhere(cell)
+        region = dataclasses.replace(
+            region, state_lower=everything.state_lower, state_upper=everything.state_upper
+        )
     try:
         matrices = field_set(cell, region)
     except NotEnclosed as error:
