@@ -470,7 +470,7 @@ def draw(records: list[dict], size: Size, path: Path) -> None:
         corner.set(xlim=(0.8, 1.3 * size.measured), ylim=(0.8, 1.4 * size.lags[-1]))
         handles, labels = panels[0, 0].get_legend_handles_labels()
         shown = dict(zip(labels, handles, strict=True))
-        panels[0, 1].legend(shown.values(), shown.keys(), frameon=False, loc="upper left")
+        panels[1, 1].legend(shown.values(), shown.keys(), frameon=False, loc="lower left")
 
 
 def counted(record: dict, name: str) -> str:
