@@ -91,11 +91,17 @@ def contracting_ugrnn(f, xs, dt):
         yield h
 
 
+def in_pairs(input_size, hidden_size, rng):
+    """Of an even size: units turn in pairs."""
+    make = equation(zoo.SelectiveRotationRNN, selective)
+    return make(input_size, hidden_size + hidden_size % 2, rng)
+
+
 REFERENCES = {
     "contractingrnn": equation(zoo.ContractingRNN, contracting_rnn),
     "gradientflowrnn": equation(zoo.GradientFlowRNN, gradient_flow),
     "conservativernn": equation(zoo.ConservativeRNN, driven_rotation),
-    "selectiverotationrnn": equation(zoo.SelectiveRotationRNN, selective),
+    "selectiverotationrnn": in_pairs,
     "contractinglipschitzrnn": equation(zoo.ContractingLipschitzRNN, contracting_lipschitz),
     "contractingcornn": equation(zoo.ContractingCoRNN, contracting_cornn),
     "contractingugrnn": equation(zoo.ContractingUGRNN, contracting_ugrnn),
