@@ -98,9 +98,20 @@ class Cell(eqx.Module):
         return self.field.order * (1 + self.method.memory)
 
     @property
+    def step_size(self) -> Any:
+        """The step size as it is now, in input steps: a number, or the array of a trained one."""
+        return self.dt.value if isinstance(self.dt, TrainedStep) else self.dt
+
+    @property
     def input_size(self) -> int:
         """Number of input channels."""
         return self.field.input_size
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of what one step reads: (input,), or (samples, input) with an interpolation."""
+        samples = self.interpolation.samples
+        return (self.input_size,) if samples == 1 else (samples, self.input_size)
 
     @property
     def hidden_size(self) -> int:
@@ -146,12 +157,10 @@ class Cell(eqx.Module):
         interval: Any = None,
     ) -> State:
         """Return the state after the input ``x``."""
-        samples = self.interpolation.samples
-        wanted = (self.input_size,) if samples == 1 else (samples, self.input_size)
-        if jnp.shape(x) != wanted:
+        if jnp.shape(x) != self.input_shape:
             raise InputError(
-                f"x has the shape {jnp.shape(x)}: this cell takes an input of shape {wanted} at "
-                "each step; a layer takes whole sequences."
+                f"x has the shape {jnp.shape(x)}: this cell takes an input of shape "
+                f"{self.input_shape} at each step; a layer takes whole sequences."
             )
         return self.step(y, self.drive(x, interval), elapsed=elapsed, interval=interval)
 

@@ -16,8 +16,8 @@ from ._layer import Bidirectional, Layer, Stack
 from ._model import Model
 from ._results import InputError
 from ._target import Sequences, in_order
-from .analysis._certificate import TOLERANCE, Certificate, Rates
-from .analysis._certify import all_rates, certify
+from .analysis._certificate import TOLERANCE, Certificate, together
+from .analysis._certify import all_rates, certificate_of, certify, merit
 from .analysis._jacobians import box_of_data, reachable
 from .analysis._region import Region, box, everywhere, state_size
 
@@ -180,8 +180,7 @@ def _by_bounds(
 
 def _merit(certificate: Certificate, wanted: Wanted | None) -> tuple[Any, ...]:
     holds = wanted is not None and _holds(certificate, wanted)
-    contractive = certificate.upper <= 1 + TOLERANCE
-    return bool(certificate), holds, contractive, certificate.horizon(), -certificate.upper
+    return bool(certificate), holds, *merit(certificate)
 
 
 def _holds(certificate: Certificate, wanted: Wanted) -> bool:
@@ -194,31 +193,11 @@ def _certified(cell: Cell, where: Region, norm: Norm | None, wanted: Wanted | No
     if wanted is None or not best or _holds(best, wanted):
         return best
     rates = all_rates(cell, where, norm)
-    same = [(a, b) for a in rates for b in rates if _same(a.norm, b.norm)]
+    same = [(a, b) for a in rates for b in rates if a.norm.same(b.norm)]
     # One theorem before two that say as much.
     same.sort(key=lambda pair: pair[0] is not pair[1])
-    found = (best, *(_both(best, *pair) for pair in same))
+    found = (best, *(certificate_of(cell, where, together(*pair)) for pair in same))
     return max(found, key=lambda each: each.horizon(wanted.kappa))
-
-
-def _both(like: Certificate, above: Rates, below: Rates) -> Certificate:
-    """What two theorems in one norm say together."""
-    theorem, alone = above.theorem, above is below
-    return dataclasses.replace(
-        like,
-        lower=below.lower,
-        upper=above.upper,
-        norm=above.norm,
-        theorem=theorem if alone else f"{theorem}; from below: {below.theorem}",
-        assumptions=tuple(dict.fromkeys((*above.assumptions, *below.assumptions))),
-        structural=above.structural and below.structural,
-        dt_max=above.dt_max if alone else None,
-    )
-
-
-def _same(one: Norm, other: Norm) -> bool:
-    scales = [np.asarray(1.0 if norm.scale is None else norm.scale) for norm in (one, other)]
-    return one.kind == other.kind and np.array_equal(scales[0], scales[1])
 
 
 def _without_bounds(size: int) -> Fed:

@@ -346,8 +346,8 @@ def _predict(arguments: list[str]) -> None:
         """Hold the state where values are missing instead of refusing the file."""
 
     options = parse(Predict, "predict", arguments)
+    from ._files import write_file
     from ._predictions import predict_file
-    from ._storage import write_file
 
     if options.out is not None and options.out.exists():
         raise InputError(f"--out {options.out} exists already: choose another file or delete it.")

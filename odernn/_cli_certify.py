@@ -16,7 +16,7 @@ from ._listing import new_table, show_tables
 from ._results import InputError, RunFailed
 from ._target import Target, data_of_run
 from .analysis._certificate import TOLERANCE, Certificate, Rates
-from .analysis._certify import all_rates, step_size
+from .analysis._certify import all_rates
 
 
 class NotCertified(RunFailed):
@@ -122,7 +122,7 @@ def _title(target: Target, found: Found) -> str:
 def _network(found: Found) -> str:
     cell = found.cell
     names = (type(cell.field).__name__, type(cell.method).__name__)
-    return f"{names[0]} + {names[1]}, dt = {step_size(cell):g}"
+    return f"{names[0]} + {names[1]}, dt = {float(cell.step_size):g}"
 
 
 def _notes(target: Target, certificate: Certificate) -> dict[str, str]:

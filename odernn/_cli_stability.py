@@ -17,7 +17,6 @@ from ._listing import new_table, show_tables
 from ._model import replace
 from ._results import InputError
 from ._target import Target, cells_in, data_of_run, the_longest
-from .analysis._certify import step_size
 
 _STEPS, _SEQUENCES = 1000, 8
 """What is measured at most, if nothing else is asked for."""
@@ -270,7 +269,7 @@ def _draw_sweeps(
     layers = fed_with(target.model, inputs, np.full(len(inputs), inputs.shape[1]))
     with bar(len(layers)) as report:
         for place, layer, xs in layers:
-            dts = [step_size(layer.cell) * 2.0**power for power in _POWERS]
+            dts = [float(layer.cell.step_size) * 2.0**power for power in _POWERS]
             certified = []
             for number, dt in enumerate(dts):
                 report(f"{place}: dt = {dt:.3g}", number / len(dts))

@@ -56,6 +56,11 @@ def by_inputs(scale: float = 1.0) -> Rule:
     return lambda key, shape, field: uniform(key, shape, scale * shape[0] ** -0.5)
 
 
+def by_input_size(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Float[Array, "..."]:
+    """Draw from U(-b, b) with b = 1/sqrt(input size), PyTorch's rule for weight and bias."""
+    return uniform(key, shape, field.input_size**-0.5)
+
+
 def glorot(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Float[Array, "..."]:
     """Draw from U(-b, b) with b = sqrt(6/(rows + columns)); of packed gates, all columns."""
     return uniform(key, shape, math.sqrt(6 / sum(shape[-2:])))

@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from ._description import (
     match_arrays,
     rebuild,
 )
+from ._files import write_file
 from ._results import InputError, RunFailed
 from ._version import __version__
 
@@ -133,23 +133,6 @@ def load_metadata(folder: str | os.PathLike[str]) -> dict[str, Any]:
     **Raises**: `InputError` if `model.json` is missing, corrupt or of another format.
     """
     return _read_description(Path(folder) / DESCRIPTION_FILE)["metadata"]
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Replace a file in one step: readers see the old content or the new, never a part.
-
-    **Raises**: `OSError`; the old file is then untouched and nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _arrays_of(model: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 jax.config.update("jax_enable_x64", True)
 # Adding a float32 to a float64 is an error: the library has to say which it wants.
@@ -68,6 +69,24 @@ def _programs_are_dropped_now_and_then():
     if _finished % 50 == 0:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="module")
+def compiled_programs_are_kept(tmp_path_factory):
+    """For tests most of whose runs have the same programs: compile each once."""
+    changed = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in changed}
+    for name, value in changed.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,9 +3,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from odernn import zoo
 from odernn._enclosure import MatrixSet, NotEnclosed, enclose
+from odernn._enclosure import _polynomial as polynomials
+from odernn._enclosure._polynomial import Symbol
 from odernn.analysis import Norm, box, everywhere, reachable, step_rate
 from odernn.analysis._jacobians import field_set, step_set
 from tests.cases import as_precision
@@ -92,6 +96,34 @@ def test_no_jacobian_is_outside(name, rng):
         assert shifted <= matrices.shifted(1.0, -0.2).norm(norm) + 1e-9, norm
         growth = (norm.of_matrices(one + 1e-6 * jacobians).max() - 1) / 1e-6
         assert growth <= matrices.growth(norm) + 1e-4, norm
+
+
+_ENDS = st.lists(st.floats(-3, 3), min_size=2, max_size=2).map(sorted)
+
+
+@given(
+    st.lists(_ENDS, min_size=3, max_size=3),
+    st.lists(st.floats(0, 1), min_size=3, max_size=3),
+    st.floats(0, 1),
+)
+def test_polynomials_stay_between_their_bounds(ends, shares, cut):
+    index = np.zeros(1, np.int32).tobytes()
+    symbols = [Symbol(name, index) for name in range(3)]
+    a, b, c = (
+        polynomials.variable(symbol, np.array([low]), np.array([high]))
+        for symbol, (low, high) in zip(symbols, ends, strict=True)
+    )
+    x, y, z = (low + share * (high - low) for (low, high), share in zip(ends, shares, strict=True))
+    one = polynomials.constant(np.ones(1))
+    square = polynomials.multiply(a, polynomials.add(one, a.scaled(-1.0)))  # a (1 - a)
+    total = polynomials.add(polynomials.multiply(square, b), polynomials.multiply(c, a))
+    for splits in ({}, {0: np.array([cut])}):
+        low, high = polynomials.bounds(total, splits)
+        assert low[0] - 1e-9 <= x * (1 - x) * y + z * x <= high[0] + 1e-9
+    # Of what is linear in every symbol the bounds are reached.
+    product = polynomials.bounds(polynomials.multiply(a, b), {})
+    corners = [p * q for p in ends[0] for q in ends[1]]
+    np.testing.assert_allclose(np.ravel(product), [min(corners), max(corners)], atol=1e-12)
 
 
 def test_bounds_are_reached_where_slopes_stand_before_a_matrix():

@@ -63,10 +63,10 @@ def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess:
 # --- Imports run one way -----------------------------------------------------------------------
 
 RANKS = (
-    {"_version", "_typing", "_results"},
-    {"_tableau", "_interpolation", "_operator", "_initial", "_enclosure"},
+    {"_version", "_typing", "_results", "_files"},
+    {"_tableau", "_interpolation", "_operator", "_initial"},
     {"_stability", "_field", "_unroll", "tasks"},
-    {"_method", "fields"},
+    {"_method", "fields", "_enclosure"},
     {"_cell"},
     {"_layer", "_readout", "_model", "zoo"},
     {"_description", "_storage", "_citation", "analysis", "train"},

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from jax.flatten_util import ravel_pytree
 from rich.console import Console
 
@@ -23,6 +22,8 @@ from odernn._enclosure import Norm
 from odernn.train import Config, Interrupted, fit, keep_certified
 from odernn.train._diagnosis import Diagnosis
 from odernn.train._keep import Keeper
+
+pytestmark = pytest.mark.usefixtures("compiled_programs_are_kept")
 
 HIDDEN, INPUT, WILD = 2, 2, 128
 
@@ -371,24 +372,6 @@ TINY = Config(
     keep_certified=True,
     learning_rate=0.5,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_programs_are_kept(tmp_path_factory):
-    """Runs that are stopped and resumed have the same programs: compile each once."""
-    changed = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in changed}
-    for name, value in changed.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import signal
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 
 import odernn
@@ -20,6 +19,8 @@ from odernn._storage import load
 from odernn.train import Config, Interrupted, RunResult, evaluate, fit, predict
 from odernn.train import _folder as folders
 from odernn.train._loop import COLUMNS, Trainer
+
+pytestmark = pytest.mark.usefixtures("compiled_programs_are_kept")
 
 TINY = Config(
     task="adding", cell="rnn", length=4, train_size=40, hidden_size=4, batch_size=16, epochs=3
@@ -40,24 +41,6 @@ def outcome(folder) -> dict:
         name: (folder / name).read_bytes()
         for name in ("metrics.csv", "model.safetensors", "model.json")
     }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_programs_are_kept(tmp_path_factory):
-    """Nearly all runs here have the same programs: compile each once."""
-    changed = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in changed}
-    for name, value in changed.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

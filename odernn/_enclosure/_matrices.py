@@ -236,6 +236,7 @@ class MatrixSet:
 
     # --- 2-norm --------------------------------------------------------------------------------
 
+    @cached_property
     def _parts(self) -> list[tuple[slice, Any, Any, Any]]:
         """What may vary around the center: ``left diag(d) right`` of some rows, ``|d| <= radius``.
 
@@ -290,7 +291,7 @@ class MatrixSet:
     def _squares(self, left: Any, right: Any) -> list[Any]:
         """Matrices B with ``U^T U <= B`` for each part U of the variation."""
         squares = []
-        for here, inner, radius, matrix in self._parts():
+        for here, inner, radius, matrix in self._parts:
             outer = left[:, here] if inner is None else left[:, here] @ inner
             # Of rows that are not mixed the sizes of the slopes stand beside the matrix.
             alone = inner is None and np.array_equal(left, np.diag(left.diagonal()))
@@ -314,16 +315,16 @@ class MatrixSet:
         squares = self._squares(left, right)
         bound = sum_bound([center.T @ center, *squares]) + slack
         if bound > 1 and squares and not slack:
-            bound = min(bound, self._by_scaling(left, right, bound))
+            bound = min(bound, self._by_scaling(center, left, right, bound))
         return bound
 
-    def _by_scaling(self, left: Any, right: Any, bound: float) -> float:
+    def _by_scaling(self, center: Any, left: Any, right: Any, bound: float) -> float:
         """The norm of ``C + L D R`` with |D| <= 1 from the matrix [[C/g, L/(s g)], [s R, 0]].
 
         It is at most g where that matrix, for some s, has norm one: the S-procedure.
         """
-        center, lefts, rights = left @ self.center @ right, [], []
-        for here, inner, radius, matrix in self._parts():
+        lefts, rights = [], []
+        for here, inner, radius, matrix in self._parts:
             outer = left[:, here] if inner is None else left[:, here] @ inner
             lefts.append(outer * np.sqrt(radius))
             rights.append(np.sqrt(radius)[:, None] * (matrix @ right))
@@ -415,7 +416,7 @@ class MatrixSet:
         left, right = self._transforms(norm)
         center = left @ self.center @ right
         total = (center + center.T) / 2
-        for here, inner, radius, matrix in self._parts():
+        for here, inner, radius, matrix in self._parts:
             outer = (left[:, here] if inner is None else left[:, here] @ inner) * np.sqrt(radius)
             scaled = np.sqrt(radius)[:, None] * (matrix @ right)
             sizes = two_norm(outer), two_norm(scaled)

@@ -23,6 +23,11 @@ class Norm(NamedTuple):
         name = {"1": "1-norm", "2": "2-norm", "inf": "maximum norm"}[self.kind]
         return f"weighted {name} (weights {self.scale.min():.3g} to {self.scale.max():.3g})"
 
+    def same(self, other: "Norm") -> bool:
+        """Return whether the other is this norm."""
+        own, others = (np.ones(()) if norm.scale is None else norm.scale for norm in (self, other))
+        return self.kind == other.kind and np.array_equal(own, others)
+
     @property
     def condition(self) -> float:
         """Largest factor that a change to the norm without T and back can cost."""

@@ -59,7 +59,8 @@ def _add(run: Any, eqn: Any, u: Any, v: Any) -> Traced:
 
 
 def _sub(run: Any, eqn: Any, u: Any, v: Any) -> Traced:
-    return run.plus(*_same_shape(run, eqn, (u, v)), -1.0)
+    u, v = _same_shape(run, eqn, (u, v))
+    return run.plus(u, run.scaled(v, -1.0))
 
 
 def _mul(run: Any, eqn: Any, u: Any, v: Any) -> Traced:

@@ -4,8 +4,9 @@ Every value of the program is kept as a range, a polynomial in symbols where it 
 (``_polynomial``), and its derivative by the state as a sum of terms ``L diag(p) R``: L and R are
 matrices of parameters, p is a polynomial for each unit. Slopes of activations and gates are in p,
 weights in L and R, so that the structure of the field is not lost: of ``tanh(W h)`` the terms are
-``diag(p) W`` with p in [0, 1]. What does not fit (a product of a gate with what went through a
-matrix after another) is kept as an interval of each entry.
+``diag(p) W`` with p in [0, 1]. A gate times what went through a matrix refers to the value before
+that matrix, an inner value with a derivative of its own. What is unbounded, or has too many
+symbols, is kept as an interval of each entry.
 
 Derivatives are meant where the function is differentiable; rounding is not accounted for.
 """
@@ -18,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr, Literal
 
 from .._typing import PyTree
+from .._unroll._linear import evaluate, program_of_call
 from . import _polynomial as polynomials
 from ._operations import COMPARISONS, LINEAR, MOVED, RULES, STRUCTURAL, NotEnclosed, either
 from ._polynomial import LIMIT, VALUE_LIMIT, Polynomial, Symbol, space
@@ -161,7 +163,7 @@ class _Run:
             return self.chosen(eqn, operands)
         if not any(isinstance(v, Traced) for v in operands):
             return self.concretely(eqn, operands)
-        if (called := _called(eqn)) is not None:
+        if (called := program_of_call(eqn)) is not None:
             return self.program(called.jaxpr, called.consts, operands)
         if name in COMPARISONS:
             return [Choice(eqn.outvars[0].aval.shape)]
@@ -179,7 +181,7 @@ class _Run:
     def chosen(self, eqn: Any, operands: list[Any]) -> list[Any]:
         """What depends on a truth value that is not known."""
         name = eqn.primitive.name
-        if (called := _called(eqn)) is not None:
+        if (called := program_of_call(eqn)) is not None:
             return self.program(called.jaxpr, called.consts, operands)
         if name == "select_n" and not any(isinstance(v, Choice) for v in operands[1:]):
             return [either(self, eqn, *operands[1:])]
@@ -193,7 +195,7 @@ class _Run:
 
     def concretely(self, eqn: Any, operands: list[Any]) -> list[Any]:
         """What depends on parameters only is computed."""
-        results = _bind(eqn, operands)
+        results = evaluate(eqn, operands)
         return results if self.tracing else [_plain(r) for r in results]
 
     def scan(self, eqn: Any, operands: list[Any]) -> list[Any]:
@@ -202,15 +204,13 @@ class _Run:
         consts, carried = eqn.params["num_consts"], eqn.params["num_carry"]
         if length > 64 or any(isinstance(v, Traced) for v in operands[consts + carried :]):
             raise NotEnclosed(f"a loop of {length} turns is too long to write out")
-        state, stacked = operands[consts : consts + carried], []
+        if len(eqn.outvars) > carried:
+            raise NotEnclosed("a loop that collects its results")
+        state = operands[consts : consts + carried]
         turns = range(length)
         for turn in reversed(turns) if eqn.params["reverse"] else turns:
             each = [v[turn] for v in operands[consts + carried :]]
-            results = self.program(body.jaxpr, body.consts, [*operands[:consts], *state, *each])
-            state, rest = results[:carried], results[carried:]
-            stacked.append(rest)
-        if stacked and stacked[0]:
-            raise NotEnclosed("a loop that collects its results")
+            state = self.program(body.jaxpr, body.consts, [*operands[:consts], *state, *each])
         return state
 
     # --- derivatives ---------------------------------------------------------------------------
@@ -273,9 +273,8 @@ class _Run:
 
     def times(self, u: Traced, v: Traced) -> Traced:
         """The product of two values of the same shape."""
-        one, other = self.chain(u, v.value, (v.lower, v.upper)), None
-        other = self.chain(v, u.value, (u.lower, u.upper))
-        terms, rest = self.sum_terms(one, other)
+        one = self.chain(u, v.value, (v.lower, v.upper))
+        terms, rest = self.sum_terms(one, self.chain(v, u.value, (u.lower, u.upper)))
         if u.value is None or v.value is None:
             lower, upper = interval_product((u.lower, u.upper), (v.lower, v.upper))
             result = Traced(u.shape, lower, upper, None)
@@ -286,10 +285,8 @@ class _Run:
             result = self.polynomial(u.shape, polynomials.multiply(u.value, v.value))
         return result._replace(terms=terms, rest=rest)
 
-    def plus(self, u: Traced, v: Traced, sign: float = 1.0) -> Traced:
-        """The sum of two values of the same shape, or their difference."""
-        if sign < 0:
-            v = self.scaled(v, -1.0)
+    def plus(self, u: Traced, v: Traced) -> Traced:
+        """The sum of two values of the same shape."""
         terms, rest = self.sum_terms(u, v)
         if u.value is None or v.value is None:
             result = Traced(u.shape, u.lower + v.lower, u.upper + v.upper, None)
@@ -352,7 +349,7 @@ class _Run:
                 jnp.asarray(np.arange(a, b, dtype=np.int32).reshape(v.shape))
                 for v, a, b in zip(values, starts[:-1], starts[1:], strict=True)
             ]
-            places = [np.asarray(p) for p in _bind(eqn, [*numbers, *operands[moved:]])]
+            places = [np.asarray(p) for p in evaluate(eqn, [*numbers, *operands[moved:]])]
         return [self.gathered(values, starts, place) for place in places]
 
     def gathered(self, values: list[Traced], starts: np.ndarray, place: np.ndarray) -> Traced:
@@ -412,7 +409,7 @@ class _Run:
         def column(unit: Any) -> Any:
             given = list(others)
             given[which] = unit.reshape(x.shape)
-            return _bind(eqn, given)[0].reshape(-1)
+            return evaluate(eqn, given)[0].reshape(-1)
 
         matrix = jax.vmap(column, out_axes=1)(jnp.eye(x.units, dtype=dtype))
         return self.through(x, self.number(matrix if self.tracing else np.asarray(matrix)), shape)
@@ -463,18 +460,3 @@ def _identity(eqn: Any, operands: list[Any]) -> Any:
 def _plain(value: Any) -> Any:
     """A NumPy array where the value is an array of numbers."""
     return value if jnp.issubdtype(value.dtype, jax.dtypes.extended) else np.asarray(value)
-
-
-def _bind(eqn: Any, operands: list[Any]) -> list[Any]:
-    """Apply an operation to arrays."""
-    results = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
-    return list(results) if eqn.primitive.multiple_results else [results]
-
-
-def _called(eqn: Any) -> Any:
-    """The program that a call stands for."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        found = eqn.params.get(name)
-        if found is not None and eqn.primitive.name not in ("scan", "while", "cond"):
-            return found if hasattr(found, "consts") else ClosedJaxpr(found, ())
-    return None

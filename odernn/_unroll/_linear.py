@@ -77,6 +77,21 @@ def evaluate(eqn: JaxprEqn, values: list) -> list:
     return list(results) if eqn.primitive.multiple_results else [results]
 
 
+_CALLS = {
+    **dict.fromkeys(("jit", "pjit", "checkpoint", "remat", "remat2"), "jaxpr"),
+    **dict.fromkeys(
+        ("closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"), "call_jaxpr"
+    ),
+}
+"""Operations that stand for a program, and the parameter that has it."""
+
+
+def program_of_call(eqn: JaxprEqn) -> ClosedJaxpr | None:
+    """Return the program that a call stands for; None of other operations."""
+    found = eqn.params.get(_CALLS.get(eqn.primitive.name, ""))
+    return ClosedJaxpr(found, ()) if isinstance(found, Jaxpr) else found
+
+
 def turned(eqn: JaxprEqn, position: int, *, along: int) -> JaxprEqn | None:
     """Return the same product with its matrix transposed; None if it is another operation.
 

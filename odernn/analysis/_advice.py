@@ -147,7 +147,7 @@ def _with_cell(layer: Layer, cell: Cell) -> Layer:
 def _measure(layer: Layer, xs: Array, key: Any) -> np.ndarray | None:
     """Return the logarithm of the mean gradient against lag; None if a state is not finite."""
     cell = layer.cell
-    dt = cell.dt.value if isinstance(cell.dt, TrainedStep) else cell.dt
+    dt = cell.step_size
     # A traced step size: cells that differ in it are compiled once.
     traced = eqx.tree_at(lambda d: d.log_dt, TrainedStep(1.0), jnp.log(jnp.asarray(dt, float)))
     traced = Cell(cell.field, cell.method, traced, cell.interpolation)
@@ -184,7 +184,7 @@ def _candidates(
     it, as if the growth per step were proportional to what is changed.
     """
     own = math.copysign(min(abs(own), 700.0 * wanted), own)
-    dt = float(cell.dt.value) if isinstance(cell.dt, TrainedStep) else cell.dt
+    dt = float(cell.step_size)
     rate = own / (wanted * dt)
     field = cell.field
     names = _recurrent(field)

@@ -18,8 +18,8 @@ class Rates(NamedTuple):
     """What one theorem says: ``lower <= ||J v|| / ||v|| <= upper`` for every step Jacobian J.
 
     ``lower`` is 0 and ``upper`` infinite where the theorem says nothing. ``dt_max``: the largest
-    step size for which the statement (``upper <= 1`` where it is so) stays true, None where that is
-    not known. ``structural``: for all values of the parameters.
+    step size up to which ``upper <= 1`` stays true, None where that is not known. ``structural``:
+    for all values of the parameters.
     """
 
     norm: Norm
@@ -29,6 +29,18 @@ class Rates(NamedTuple):
     assumptions: tuple[str, ...] = ()
     structural: bool = False
     dt_max: float | None = None
+
+
+def together(above: Rates, below: Rates) -> Rates:
+    """Return what two statements in one norm say together: one's upper, the other's lower rate."""
+    if above is below:
+        return above
+    return above._replace(
+        theorem=f"{above.theorem}; from below: {below.theorem}",
+        lower=below.lower,
+        assumptions=tuple(dict.fromkeys((*above.assumptions, *below.assumptions))),
+        structural=above.structural and below.structural,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +53,8 @@ class Certificate:
 
     Attributes: ``lower``, ``upper``, per step; ``norm``; ``theorem``, with its source;
     ``assumptions``; ``region``, in words; ``structural``, whether it holds for all values of the
-    parameters; ``dt``; ``dt_max``, the largest step size (in input steps) for which the statement
-    stays true, infinite, or None where that is not known.
+    parameters; ``dt``; ``dt_max``, the largest step size (in input steps) up to which ``upper <=
+    1`` stays true, infinite, or None where that is not known.
     """
 
     lower: float
@@ -125,8 +137,8 @@ class Certificate:
         whose = "all parameter values" if self.structural else "these parameter values"
         stays = {
             None: "how large it may be is not known",
-            math.inf: "stays true for any other",
-        }.get(self.dt_max, "" if self.dt_max is None else f"stays true up to {self.dt_max:.6g}")
+            math.inf: "upper <= 1 stays true for any other",
+        }.get(self.dt_max, f"upper <= 1 stays true up to {self.dt_max or 0:.6g}")
         return {
             "certificate": f"{self.lower:.6g} <= |J v| / |v| <= {self.upper:.6g} at every step",
             "norm": str(self.norm),

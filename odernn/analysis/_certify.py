@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._cell import Cell, TrainedStep
+from .._cell import Cell
 from .._enclosure import MatrixSet, Norm, NotEnclosed
 from .._field import AbstractSemilinearField
 from .._layer import AbstractLayer, Layer
@@ -17,10 +17,10 @@ from .._method._solve import depends
 from .._model import Model, replace
 from .._results import InputError
 from .._typing import Array
-from ._certificate import TOLERANCE, Certificate, Rates
+from ._certificate import TOLERANCE, Certificate, Rates, together
 from ._conditions import rates_of_field
 from ._jacobians import box_of_data, field_set, reachable, step_set
-from ._region import Region, everywhere
+from ._region import Region, everywhere, state_size
 from ._special import special_rates
 from ._structural import structural_rates
 
@@ -72,7 +72,7 @@ def certify(
         if moved or first.upper <= 1 + TOLERANCE:
             return first
         second = _best(cell, reachable(cell), wanted)
-        return second if _merit(second) > _merit(first) else first
+        return second if merit(second) > merit(first) else first
     return _best(cell, _region(cell, region), wanted)
 
 
@@ -84,7 +84,7 @@ def all_rates(cell: Cell, region: Region, norm: Norm | None = None) -> list[Rate
 def _best(cell: Cell, region: Region, norm: Norm | None) -> Certificate:
     reasons: list[str] = []
     found = [r for r in _rates(cell, region, norm, reasons) if r.lower > 0 or r.upper < math.inf]
-    certificates = [_certificate(cell, region, rates) for rates in _combined(found)]
+    certificates = [certificate_of(cell, region, rates) for rates in _combined(found)]
     if not certificates:
         why = "; ".join(dict.fromkeys(reasons)) or "the Jacobian is unbounded on this region"
         hint = "" if region.bounded_inputs else " Try a box of states and inputs, or data."
@@ -96,19 +96,18 @@ def _best(cell: Cell, region: Region, norm: Norm | None) -> Certificate:
             (f"no theorem applies: {why}.{hint}",),
             region.text,
             False,
-            step_size(cell),
+            float(cell.step_size),
         )
-    best = max(certificates, key=_merit)
+    best = max(certificates, key=merit)
     if best.dt_max is None and best.upper <= 1 + TOLERANCE and best.theorem.startswith(ENCLOSURE):
-        limit = _largest_step(cell, region, best.norm)
-        best = _certificate(cell, region, _as_rates(best)._replace(dt_max=limit))
+        best = dataclasses.replace(best, dt_max=_largest_step(cell, region, best.norm))
     return best
 
 
-def _merit(certificate: Certificate) -> tuple[Any, ...]:
-    """What makes one certificate better than another."""
+def merit(certificate: Certificate) -> tuple[Any, ...]:
+    """Return what makes one certificate better than another, in the order of its weight."""
     if not certificate:
-        return (False, 0.0, False, -math.inf, False)
+        return (False, False, False, -math.inf)
     return (
         certificate.upper <= 1 + TOLERANCE,
         certificate.horizon() == math.inf,
@@ -120,7 +119,8 @@ def _merit(certificate: Certificate) -> tuple[Any, ...]:
     )
 
 
-def _certificate(cell: Cell, region: Region, rates: Rates) -> Certificate:
+def certificate_of(cell: Cell, region: Region, rates: Rates) -> Certificate:
+    """Return what a theorem says, as the certificate of a cell on a region."""
     return Certificate(
         lower=rates.lower,
         upper=rates.upper,
@@ -129,13 +129,9 @@ def _certificate(cell: Cell, region: Region, rates: Rates) -> Certificate:
         assumptions=rates.assumptions,
         region=region.text,
         structural=rates.structural,
-        dt=step_size(cell),
+        dt=float(cell.step_size),
         dt_max=rates.dt_max,
     )
-
-
-def _as_rates(c: Certificate) -> Rates:
-    return Rates(c.norm, c.theorem, c.lower, c.upper, c.assumptions, c.structural, c.dt_max)
 
 
 def _combined(rates: Iterable[Rates]) -> Iterator[Rates]:
@@ -147,25 +143,16 @@ def _combined(rates: Iterable[Rates]) -> Iterator[Rates]:
         groups.setdefault((each.norm.kind, scale), []).append(each)
     for group in groups.values():
         upper, lower = min(group, key=lambda r: r.upper), max(group, key=lambda r: r.lower)
-        if upper is lower or lower.lower <= upper.lower:
-            continue
-        yield Rates(
-            upper.norm,
-            f"{upper.theorem}; from below: {lower.theorem}",
-            lower.lower,
-            upper.upper,
-            tuple(dict.fromkeys((*upper.assumptions, *lower.assumptions))),
-            upper.structural and lower.structural,
-            upper.dt_max,
-        )
+        if lower.lower > upper.lower:
+            yield together(upper, lower)
 
 
 # --- theorems ----------------------------------------------------------------------------------
 
 
 def _rates(cell: Cell, region: Region, norm: Norm | None, reasons: list[str]) -> Iterator[Rates]:
-    named = [*structural_rates(cell, region, step_size(cell)), *special_rates(cell, region)]
-    yield from (rates for rates in named if norm is None or _same(rates.norm, norm))
+    named = [*structural_rates(cell, region, float(cell.step_size)), *special_rates(cell, region)]
+    yield from (rates for rates in named if norm is None or rates.norm.same(norm))
     yield from _field_rates(cell, region, norm, reasons)
     yield from _step_rates(cell, region, norm, reasons)
 
@@ -189,10 +176,10 @@ def _field_rates(
         reasons.append(str(error))
         return
     norms = [Norm("2"), Norm("inf"), Norm("1")] if norm is None else [norm]
-    linear = _is_linear(cell.field)
+    linear, dt = _is_linear(cell.field), float(cell.step_size)
     for each in norms:
-        for rates in rates_of_field(matrices, cell.method, step_size(cell), each, linear=linear):
-            if norm is None or _same(rates.norm, norm):
+        for rates in rates_of_field(matrices, cell.method, dt, each, linear=linear):
+            if norm is None or rates.norm.same(norm):
                 yield rates
 
 
@@ -295,11 +282,11 @@ def _largest_step(cell: Cell, region: Region, norm: Norm) -> float:
         except NotEnclosed:
             return False
 
-    low = step_size(cell)
+    low = float(cell.step_size)
     high = 2 * low
     while holds(high):
         low, high = high, 2 * high
-        if high > 1e6 * step_size(cell):
+        if high > 1e6 * float(cell.step_size):
             return math.inf
     for _ in range(14):
         middle = (low + high) / 2
@@ -308,11 +295,6 @@ def _largest_step(cell: Cell, region: Region, norm: Norm) -> float:
 
 
 # --- arguments ---------------------------------------------------------------------------------
-
-
-def step_size(cell: Cell) -> float:
-    """Return the step size as a number, in input steps."""
-    return float(cell.dt.value) if isinstance(cell.dt, TrainedStep) else float(cell.dt)
 
 
 def _cell(cell: Any) -> Cell:
@@ -342,8 +324,8 @@ def _wanted(norm: Norm | str | None) -> Norm | None:
 
 def _region(cell: Cell, region: Any) -> Region:
     if isinstance(region, Region):
-        size = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(cell.initial_state)))
-        if len(region.state_lower) < size or len(region.input_lower) != cell.input_size:
+        size = state_size(cell)
+        if len(region.state_lower) != size or len(region.input_lower) != cell.input_size:
             raise InputError(
                 f"region has {len(region.state_lower)} states and {len(region.input_lower)} inputs,"
                 f" the cell {size} and {cell.input_size}: make it of this cell."
@@ -357,11 +339,3 @@ def _region(cell: Cell, region: Any) -> Region:
     if hasattr(region, "shape") or isinstance(region, list | tuple):
         return box_of_data(cell, np.asarray(region))
     raise InputError(f"region = {region!r}: give 'all', 'reachable', a Region or data.")
-
-
-def _same(one: Norm, other: Norm) -> bool:
-    if one.kind != other.kind or (one.scale is None) != (other.scale is None):
-        return False
-    if one.scale is None or other.scale is None:
-        return True
-    return np.array_equal(one.scale, other.scale)

@@ -327,7 +327,7 @@ def composition(rates: Sequence[Rates]) -> Rates:
         raise InputError("rates is empty: give the rates of at least one step.")
     first = rates[0].norm
     for other in rates[1:]:
-        if not _same(first, other.norm):
+        if not first.same(other.norm):
             raise InputError(f"rates are in two norms, {first} and {other.norm}: give one norm.")
     limits = [r.dt_max for r in rates if r.dt_max is not None]
     theorems = "; ".join(dict.fromkeys(r.theorem for r in rates))
@@ -466,12 +466,6 @@ def _bound(a: np.ndarray, b: np.ndarray, radius: float, gain: float) -> float:
 def _perron(matrix: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eig(matrix)
     return np.abs(vectors[:, np.argmax(np.real(values))])
-
-
-def _same(one: Norm, other: Norm) -> bool:
-    if one.kind != other.kind or (one.scale is None) != (other.scale is None):
-        return False
-    return one.scale is None or np.array_equal(one.scale, np.asarray(other.scale))
 
 
 def _repeated(rates: Rates, steps: int) -> Rates:

@@ -11,20 +11,14 @@ import numpy as np
 
 from .._cell import Cell
 from .._layer import AbstractLayer, Bidirectional, Layer, Stack
-from .._method import (
-    AbstractMethod,
-    AlgebraicallyReversible,
-    LinearlyImplicitEuler,
-    Substeps,
-)
 from .._model import Model
 from .._results import InputError
-from .._stability import MultistepStability, RungeKuttaStability
 from .._typing import Array, PyTree
 from ._advice import PROBES, Advice, advise, check_kappa, check_wanted
 from ._diagnosis import Diagnosis
 from ._fixed_points import LARGEST_SOLVED, FixedPoint
 from ._fixed_points import fixed_points as fixed_points_from
+from ._growth import acts_on_eigenvalues
 from ._lyapunov import dense_exponents, exponents
 from ._measure import (
     DENSE,
@@ -295,7 +289,7 @@ def _field_eigenvalues(
     if not len(matrices):
         return np.zeros(0, complex), None
     values = np.linalg.eigvals(matrices).astype(complex)
-    if not _acts_on_eigenvalues(recurrence.step.method):
+    if not acts_on_eigenvalues(recurrence.step.method):
         return values.ravel(), None
     with jax.enable_x64(True):
         growth = np.abs(np.asarray(recurrence.step.method.stability_function(jnp.asarray(values))))
@@ -304,17 +298,6 @@ def _field_eigenvalues(
     tolerance = max(1e-6, 10 * precision * max(1.0, float(np.abs(values).max())))
     outside = ~(growth <= 1 + tolerance)
     return values.ravel(), float(outside.any(axis=1).mean())
-
-
-def _acts_on_eigenvalues(method: AbstractMethod) -> bool:
-    """Whether a step on ``y' = G y`` multiplies each eigenvector of G by the method's growth.
-
-    Not so where the blocks or the parts of a field are treated in different ways.
-    """
-    if isinstance(method, Substeps | AlgebraicallyReversible):
-        return _acts_on_eigenvalues(method.method)
-    known = isinstance(method.stability, RungeKuttaStability | MultistepStability)
-    return known or isinstance(method, LinearlyImplicitEuler)
 
 
 @eqx.filter_jit

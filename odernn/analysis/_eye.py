@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._cell import Cell, TrainedStep
+from .._cell import Cell
 from ._certificate import Certificate
 from ._figure import (
     BLUE,
@@ -78,7 +78,7 @@ def draw_eye(
 def _title(diagnosis: Any, cell: Cell | None) -> str:
     if cell is None:
         return textwrap.shorten(str(diagnosis.name), _TITLE, placeholder=" …")
-    dt = cell.dt.value if isinstance(cell.dt, TrainedStep) else cell.dt
+    dt = cell.step_size
     method = type(cell.method).__name__
     name = diagnosis.name if method in diagnosis.name else f"{diagnosis.name} + {method}"
     return f"{textwrap.shorten(name, _TITLE - 13, placeholder=' …')}, dt = {float(dt):.3g}"

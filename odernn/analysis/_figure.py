@@ -2,15 +2,14 @@
 
 import contextlib
 import io
-import os
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._files import write_file
 from .._results import InputError
 
 if TYPE_CHECKING:
@@ -84,18 +83,7 @@ def figure_into(
         figure.savefig(saved, dpi=900 / COLUMN, format=kind, metadata=metadata)
     data = saved.getvalue()
     # Lengths of one or more need no more than two decimals: much of the file.
-    _replace(path, re.sub(rb"([1-9]\d*\.\d\d)\d+", rb"\1", data) if kind == "svg" else data)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that readers see whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_file(path, re.sub(rb"([1-9]\d*\.\d\d)\d+", rb"\1", data) if kind == "svg" else data)
 
 
 def powers(exponents: np.ndarray) -> np.ndarray:

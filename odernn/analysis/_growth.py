@@ -9,7 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._method import AbstractMethod, LinearlyImplicitEuler
+from .._method import (
+    AbstractMethod,
+    AlgebraicallyReversible,
+    LinearlyImplicitEuler,
+    Substeps,
+)
 from .._method._base import AbstractTwoPart
 from .._stability import MultistepStability, RungeKuttaStability
 
@@ -114,9 +119,10 @@ def acts_on_eigenvalues(method: AbstractMethod) -> bool:
 
     Not so where parts or blocks of a field are treated in different ways.
     """
-    if isinstance(method, LinearlyImplicitEuler):
-        return True
-    return isinstance(method.stability, RungeKuttaStability | MultistepStability)
+    if isinstance(method, Substeps | AlgebraicallyReversible):
+        return acts_on_eigenvalues(method.method)
+    known = isinstance(method.stability, RungeKuttaStability | MultistepStability)
+    return known or isinstance(method, LinearlyImplicitEuler)
 
 
 def family_of(method: AbstractMethod) -> str:

@@ -7,13 +7,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
 from .._cell import Cell
 from .._enclosure import Enclosed, MatrixSet, NotEnclosed, enclose
 from .._interpolation import HeldInput, StackedInput
+from .._method._solve import depends
 from .._results import InputError
 from .._typing import Array, ArrayLike, PyTree
+from ._measure import take
 from ._region import Region, box, element_count, everywhere
 
 _GROWTH = 1.05
@@ -37,7 +38,7 @@ def field_set(cell: Cell, region: Region) -> MatrixSet:
     if not isinstance(cell.interpolation, HeldInput | StackedInput):
         raise NotEnclosed("inputs are interpolated")
     field = cell.field
-    y, x = jax.eval_shape(field.initial_state), _input(cell)
+    y, x = jax.eval_shape(field.initial_state), _example_input(cell)
     _check_real(y)
     size = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(y))
     # What a method carries besides comes after, or is not there.
@@ -48,7 +49,7 @@ def field_set(cell: Cell, region: Region) -> MatrixSet:
     def slope(y: PyTree, x: PyTree) -> PyTree:
         return field(0.0, y, cell.drive(x))
 
-    check_autonomous(lambda time, y, x: field(time, y, cell.drive(x)), y, x)
+    _check_autonomous(lambda time, y, x: field(time, y, cell.drive(x)), y, x)
     return MatrixSet.of(enclose(slope, y, x, state, _inputs(cell, region)))
 
 
@@ -152,55 +153,47 @@ def box_of_data(cell: Cell, xs: ArrayLike, margin: float = 0.0) -> Region:
 @eqx.filter_jit
 def _extremes(cell: Cell, xs: Array) -> tuple[list[Array], list[Array]]:
     """The smallest and the largest value of every element of the state, on all sequences."""
-    samples = cell.interpolation.samples
 
-    def one(xs: Array) -> tuple[list[Array], list[Array]]:
-        def parts(y: PyTree) -> list[Array]:
-            return [part for leaf in jax.tree.leaves(y) for part in _real_parts(leaf)]
+    def parts(y: PyTree) -> list[Array]:
+        return [part for leaf in jax.tree.leaves(y) for part in _real_parts(leaf)]
 
-        def step(carry: Any, x: Array) -> tuple[Any, None]:
-            y, low, high = carry
-            y = cell.step(y, cell.drive(x))
-            return (
-                y,
-                jax.tree.map(jnp.minimum, low, parts(y)),
-                jax.tree.map(jnp.maximum, high, parts(y)),
-            ), None
+    def step(carry: Any, item: Any) -> tuple[Any, None]:
+        (y, low, high), (_, u, elapsed) = carry, item
+        y = cell.step(y, u, elapsed=elapsed)
+        low, high = (
+            jax.tree.map(f, a, parts(y)) for f, a in ((jnp.minimum, low), (jnp.maximum, high))
+        )
+        return (y, low, high), None
 
-        window = xs
-        if samples > 1:
-            padded = jnp.concatenate([jnp.repeat(xs[:1], samples - 1, axis=0), xs])
-            window = jnp.stack([padded[i : i + len(xs)] for i in range(samples)], axis=1)
+    def one(items: Any) -> tuple[list[Array], list[Array]]:
         y = cell.initial_state()
-        (_, low, high), _ = jax.lax.scan(step, (y, parts(y), parts(y)), window)
+        (_, low, high), _ = jax.lax.scan(step, (y, parts(y), parts(y)), items)
         return low, high
 
-    low, high = jax.vmap(one)(xs)
+    low, high = jax.vmap(lambda xs: one(take(cell)[0].items(xs)))(xs)
     return [a.min(axis=0) for a in low], [a.max(axis=0) for a in high]
 
 
-def check_autonomous(function: Callable[..., PyTree], y: PyTree, x: PyTree) -> None:
-    """Raise ``NotEnclosed`` if ``function(time, y, x)`` depends on the time."""
-    time = jax.ShapeDtypeStruct((), jnp.finfo(jax.tree.leaves(y)[0].dtype).dtype)
-    jaxpr = jax.make_jaxpr(function)(time, y, x).jaxpr
-    reached = {jaxpr.invars[0]}
-    for eqn in jaxpr.eqns:
-        if any(v in reached for v in eqn.invars if not isinstance(v, Literal)):
-            reached.update(eqn.outvars)
-    if any(v in reached for v in jaxpr.outvars if not isinstance(v, Literal)):
-        raise NotEnclosed("the step changes with time")
-
-
 def _enclosed(cell: Cell, region: Region) -> Enclosed:
-    y, x = jax.eval_shape(cell.initial_state), _input(cell)
+    y, x = jax.eval_shape(cell.initial_state), _example_input(cell)
     _check_real(y)
 
     def step(time: Any, y: PyTree, x: PyTree) -> PyTree:
         return cell.step(y, cell.drive(x), elapsed=time, phase="later")
 
-    check_autonomous(step, y, x)
+    _check_autonomous(step, y, x)
     state = region.state_lower, region.state_upper
     return enclose(lambda y, x: step(0.0, y, x), y, x, state, _inputs(cell, region))
+
+
+def _check_autonomous(function: Callable[..., PyTree], y: PyTree, x: PyTree) -> None:
+    time = jax.ShapeDtypeStruct((), jnp.finfo(jax.tree.leaves(y)[0].dtype).dtype)
+    if depends(function, time, y, x):
+        raise NotEnclosed("the step changes with time")
+
+
+def _example_input(cell: Cell) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(cell.input_shape, jnp.finfo(cell.field.dtype).dtype)
 
 
 def _check_real(y: PyTree) -> None:
@@ -217,12 +210,6 @@ def _flat(leaves: list[Any]) -> np.ndarray:
     """All numbers one after the other, of complex leaves the real parts first."""
     parts = [np.ravel(part) for leaf in leaves for part in _real_parts(np.asarray(leaf))]
     return np.concatenate(parts).astype(np.float64)
-
-
-def _input(cell: Cell) -> jax.ShapeDtypeStruct:
-    samples = cell.interpolation.samples
-    shape = (cell.input_size,) if samples == 1 else (samples, cell.input_size)
-    return jax.ShapeDtypeStruct(shape, jnp.finfo(cell.field.dtype).dtype)
 
 
 def _inputs(cell: Cell, region: Region) -> tuple[np.ndarray, np.ndarray]:

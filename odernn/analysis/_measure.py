@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
 from .._cell import Cell, TrainedStep
 from .._interpolation import drive_at
 from .._layer import Layer
 from .._results import InputError
 from .._typing import Array, PyTree
-from .._unroll._linear import evaluate
+from .._unroll._linear import evaluate, program_of_call
 from ._order import _take
 
 DENSE = 32
@@ -408,7 +408,7 @@ def _walk(
 
     for eqn in jaxpr.eqns:
         values, living = [get(v) for v in eqn.invars], [lives(v) for v in eqn.invars]
-        inner = _inner(eqn)
+        inner = program_of_call(eqn)
         if inner is None:
             results, alive_after = evaluate(eqn, values), [any(living)] * len(eqn.outvars)
         else:
@@ -424,13 +424,6 @@ def _walk(
         environment.update(zip(eqn.outvars, results, strict=True))
         alive.update(v for v, yes in zip(eqn.outvars, alive_after, strict=True) if yes)
     return [get(v) for v in jaxpr.outvars], [lives(v) for v in jaxpr.outvars]
-
-
-def _inner(eqn: JaxprEqn) -> ClosedJaxpr | None:
-    """The program that a call stands for."""
-    names = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr"}
-    names |= {"custom_vjp_call": "call_jaxpr", "closed_call": "call_jaxpr"}
-    return eqn.params.get(names.get(eqn.primitive.name, ""))
 
 
 def _note(eqn: JaxprEqn, fixed: list, results: list, scale: Any, found: dict[str, list]) -> None:

@@ -177,14 +177,12 @@ def _of_cell(cell: Cell) -> _Step:
     if isinstance(cell.dt, TrainedStep):
         # A step that is a number is known to be as long as those before.
         cell = Cell(cell.field, cell.method, cell.dt.initial, cell.interpolation)
-    samples = cell.interpolation.samples
-    shape = (cell.input_size,) if samples == 1 else (samples, cell.input_size)
 
     def step(y: PyTree, x: PyTree) -> PyTree:
         return cell.step(y, cell.drive(x), phase="later")
 
     y = jax.eval_shape(cell.initial_state)
-    x = jax.ShapeDtypeStruct(shape, jnp.finfo(cell.field.dtype).dtype)
+    x = jax.ShapeDtypeStruct(cell.input_shape, jnp.finfo(cell.field.dtype).dtype)
     return _Step(step, y, x, cell.hidden_size, not cell.method.explicit, cell.n)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._files import write_file
 from .._results import InputError
 from ._table import (
     ABOUT_N,
@@ -74,7 +75,7 @@ def draw_table(path: str | Path, tiles: Sequence[Tile] | None = None) -> None:
         figure.savefig(saved, dpi=200, format=kind, metadata=metadata)
     data = saved.getvalue()
     # Lengths of one or more need no more than two decimals: a quarter of the file.
-    path.write_bytes(re.sub(rb"([1-9]\d*\.\d\d)\d+", rb"\1", data) if kind == "svg" else data)
+    write_file(path, re.sub(rb"([1-9]\d*\.\d\d)\d+", rb"\1", data) if kind == "svg" else data)
 
 
 class Sheet(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._cell import Cell, TrainedStep
+from .._cell import Cell
 from .._enclosure import Norm
 from .._method import (
     ETD1,
@@ -57,7 +57,7 @@ def special_rates(cell: Cell, region: Region) -> list[Rates]:
     [(True, True)]
     """
     field, method = cell.field, cell.method
-    step = cell.dt.value if isinstance(cell.dt, TrainedStep) else cell.dt
+    step = cell.step_size
     if cell.interpolation.samples != field.samples:
         return []
     for fields, methods, theorem in TABLE:

@@ -26,6 +26,18 @@ ACTIVATIONS: dict[str, Callable] = {
     "lecun_tanh": lecun_tanh,
 }
 """Activations by name: a name can be stored in a file, a function can not."""
+SLOPES: dict[str, float] = {
+    "tanh": 1.0,
+    "relu": 1.0,
+    "identity": 1.0,
+    "sigmoid": 0.25,
+    "softplus": 1.0,
+    "hard_sigmoid": 1 / 6,
+    "lecun_tanh": 1.7159 * 0.666,
+}
+"""The largest slope of each; the smallest is 0, of the identity 1."""
+SIZES: dict[str, float] = {"tanh": 1.0, "sigmoid": 1.0, "hard_sigmoid": 1.0, "lecun_tanh": 1.7159}
+"""The largest absolute value of those that are bounded."""
 
 
 def activation(name: str) -> Callable:

@@ -10,19 +10,19 @@ import numpy as np
 
 from .._field import (
     AbstractCertifiedField,
-    AbstractPartitionedField,
-    AbstractRelaxationField,
     AbstractSemilinearField,
     StructuralBounds,
 )
 from .._initial import Rule, by_inputs
-from .._operator import Blocks, Dense, Diagonal
+from .._operator import Dense
 from .._results import InputError, unknown_name
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
-from ._activation import activation, gates
+from ._activation import SLOPES, gates
 from ._base import AbstractAffineField, AbstractGatedField
+from ._leaky import AbstractLeakyField
+from ._oscillator import AbstractOscillatorField
 
-SLOPES = ("tanh", "relu", "sigmoid", "softplus", "hard_sigmoid")
+_CONTRACTING = [name for name, slope in SLOPES.items() if slope <= 1 and name != "identity"]
 """Activations whose slope is in [0, 1] everywhere, and that are no identity."""
 
 
@@ -61,9 +61,7 @@ def _circle(damping: float, rotation: float, gain: float, margin: float) -> floa
     return (damping**2 + rotation**2 - gain**2) / (2 * margin)
 
 
-class ContractingLeaky(
-    AbstractCertifiedField, AbstractAffineField, AbstractSemilinearField, AbstractRelaxationField
-):
+class ContractingLeaky(AbstractCertifiedField, AbstractLeakyField):
     """Leaky units that contract: ``h' = -h + phi(W h + V x + b)`` with ``||W|| < 1 - margin``.
 
     ``W = (1 - margin) C(M)``, where C maps all matrices onto those with a norm below one. Every
@@ -95,8 +93,8 @@ class ContractingLeaky(
         init: str = "official",
         key: PRNGKeyArray,
     ):
-        if activation not in SLOPES:
-            raise unknown_name("activation of a slope in [0, 1]", activation, SLOPES)
+        if activation not in _CONTRACTING:
+            raise unknown_name("activation of a slope in [0, 1]", activation, _CONTRACTING)
         self.margin, self.activation = _number("margin", margin, 1.0), activation
         self._draw(input_size, hidden_size, init, key)
 
@@ -117,18 +115,6 @@ class ContractingLeaky(
             linear=-1.0,
             rest=1 - self.margin,
         )
-
-    def __call__(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> State:
-        return self.rest(time, y, u) - y
-
-    def linear(self) -> Diagonal:
-        return Diagonal(-1.0)
-
-    def rest(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> State:
-        return activation(self.activation)(y @ self.weight + u)
-
-    def relaxation(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> tuple[State, State]:
-        return jnp.ones_like(y), self.rest(time, y, u)
 
 
 class GradientFlow(AbstractCertifiedField, AbstractAffineField):
@@ -273,9 +259,7 @@ class ContractingLipschitz(AbstractCertifiedField, AbstractAffineField, Abstract
         return jnp.tanh(y @ self.weight + u)
 
 
-class ContractingOscillator(
-    AbstractCertifiedField, AbstractAffineField, AbstractPartitionedField, AbstractSemilinearField
-):
+class ContractingOscillator(AbstractCertifiedField, AbstractOscillatorField):
     """Damped oscillators with bounded feedback: ``h'' = tanh(W z + V x + b) - k h - c h'``.
 
     k = ``stiffness``, c = ``damping`` with c^2 < 4 k, and ``z = (w h, h' + c h/2)`` with
@@ -302,10 +286,6 @@ class ContractingOscillator(
     input_weight: Float[Array, "input hidden"]
     bias: Float[Array, " hidden"]
 
-    order: ClassVar[int] = 2
-    blocks: ClassVar[tuple[str, ...]] = ("h", "v")
-    update_order: ClassVar[tuple[str, ...]] = ("v", "h")
-    depths: ClassVar[Mapping[str, int]] = {"h": 0, "v": 1}
     rules: ClassVar[Mapping[str, Rule]] = {"free_weight": by_inputs()}
 
     def __init__(
@@ -369,19 +349,7 @@ class ContractingOscillator(
         spiral = np.linalg.norm(scale @ linear @ np.linalg.inv(scale), 2)
         return float(spiral + self.gain * np.linalg.norm(force))
 
-    def rate(self, block: str, time: Scalar, y: State, frozen: Any) -> Float[Array, " hidden"]:
-        if block == "h":
-            return y["v"]
-        return self._force(y, frozen) - self.stiffness * y["h"] - self.damping * y["v"]
-
-    def linear(self) -> Blocks:
-        matrix = [[0.0, 1.0], [-self.stiffness, -self.damping]]
-        return Blocks(jnp.asarray(matrix, self.dtype), ("h", "v"))
-
-    def rest(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> State:
-        return {"h": jnp.zeros_like(y["h"]), "v": self._force(y, u)}
-
-    def _force(self, y: State, u: Float[Array, " hidden"]) -> Float[Array, " hidden"]:
+    def force(self, y: State, u: Float[Array, " hidden"]) -> Float[Array, " hidden"]:
         z = [self.frequency * y["h"], y["v"] + self.damping / 2 * y["h"]]
         return jnp.tanh(jnp.concatenate(z) @ self.weight + u)
 

@@ -1,7 +1,7 @@
 """Fields whose flow is a rotation for all values of the parameters."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from .._field import (
     AbstractSplitField,
     StructuralBounds,
 )
-from .._initial import Rule, by_inputs, by_variance, uniform, zeros
+from .._initial import Rule, by_input_size, by_inputs, by_variance, zeros
 from .._operator import Skew
 from .._results import InputError
 from .._typing import Array, Float, PRNGKeyArray, Scalar, State
@@ -20,7 +20,33 @@ from ._activation import activation
 from ._base import AbstractAffineField
 
 
-class Conservative(AbstractCertifiedField, AbstractAffineField, AbstractSemilinearField):
+class AbstractRotationField(AbstractCertifiedField, AbstractAffineField):
+    """A field that is linear in its state, with a rotation for its flow; it shows phi(h)."""
+
+    activation: str = eqx.field(static=True)
+
+    depth: ClassVar[int] = 0
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        activation: str = "tanh",
+        init: str = "official",
+        key: PRNGKeyArray,
+    ):
+        self.activation = activation
+        self._draw(input_size, hidden_size, init, key)
+
+    def __check_init__(self):
+        activation(self.activation)
+
+    def output(self, y: State) -> Float[Array, " hidden"]:
+        return activation(self.activation)(y)
+
+
+class Conservative(AbstractRotationField, AbstractSemilinearField):
     """A rotation driven by the input: ``h' = (M - M^T) h + V x + b``; the next layer sees phi(h).
 
     The exact flow (ETD1, a splitting) and the implicit midpoint rule (the Cayley map) have
@@ -37,32 +63,15 @@ class Conservative(AbstractCertifiedField, AbstractAffineField, AbstractSemiline
     arXiv:1901.08428.
     """
 
-    activation: str = eqx.field(static=True)
     weight: Float[Array, "hidden hidden"]
     input_weight: Float[Array, "input hidden"]
     bias: Float[Array, " hidden"]
 
-    depth: ClassVar[int] = 0
     rules: ClassVar[Mapping[str, Rule]] = {
         "weight": by_variance,
         "input_weight": by_inputs(),
         "bias": zeros,
     }
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        activation: str = "tanh",
-        init: str = "official",
-        key: PRNGKeyArray,
-    ):
-        self.activation = activation
-        self._draw(input_size, hidden_size, init, key)
-
-    def __check_init__(self):
-        activation(self.activation)
 
     @property
     def certified(self) -> StructuralBounds:
@@ -76,9 +85,6 @@ class Conservative(AbstractCertifiedField, AbstractAffineField, AbstractSemiline
             rest=0.0,
         )
 
-    def output(self, y: State) -> Float[Array, " hidden"]:
-        return activation(self.activation)(y)
-
     def __call__(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> State:
         return self.linear().apply(y) + u
 
@@ -89,11 +95,7 @@ class Conservative(AbstractCertifiedField, AbstractAffineField, AbstractSemiline
         return u
 
 
-def _forms(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
-    return uniform(key, shape, field.input_size**-0.5)
-
-
-class SelectiveRotation(AbstractCertifiedField, AbstractAffineField, AbstractSplitField):
+class SelectiveRotation(AbstractRotationField, AbstractSplitField):
     """Rotations that the input chooses: ``h' = (M - M^T) h + theta(x).(J h) + V x + b``.
 
     ``J (p, q) = (-q, p)`` for the halves p, q of the state turns pairs of units, each at a speed
@@ -110,38 +112,23 @@ class SelectiveRotation(AbstractCertifiedField, AbstractAffineField, AbstractSpl
     (2019), whose rotation the state chooses, too, at the price of the isometry.
     """
 
-    activation: str = eqx.field(static=True)
     weight: Float[Array, "hidden hidden"]
     input_weight: Float[Array, "input forms"]
     bias: Float[Array, " forms"]
 
-    depth: ClassVar[int] = 0
     parts: ClassVar[tuple[str, ...]] = ("mixing", "turn", "input")
     part_depths: ClassVar[Mapping[str, int]] = dict.fromkeys(parts, 0)
     rules: ClassVar[Mapping[str, Rule]] = {
         "weight": by_variance,
-        "input_weight": _forms,
-        "bias": _forms,
+        "input_weight": by_input_size,
+        "bias": by_input_size,
     }
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        activation: str = "tanh",
-        init: str = "official",
-        key: PRNGKeyArray,
-    ):
-        self.activation = activation
-        self._draw(input_size, hidden_size, init, key)
-        if hidden_size % 2:
-            raise InputError(
-                f"hidden_size = {hidden_size}: give an even number, units turn in pairs."
-            )
-
     def __check_init__(self):
-        activation(self.activation)
+        if self.hidden_size % 2:
+            raise InputError(
+                f"hidden_size = {self.hidden_size}: give an even number, units turn in pairs."
+            )
 
     @property
     def forms_size(self) -> int:
@@ -157,9 +144,6 @@ class SelectiveRotation(AbstractCertifiedField, AbstractAffineField, AbstractSpl
             isometry=True,
             source="linear in the state, by a skew matrix of the input",
         )
-
-    def output(self, y: State) -> Float[Array, " hidden"]:
-        return activation(self.activation)(y)
 
     def __call__(self, time: Scalar, y: State, u: Float[Array, " forms"]) -> State:
         mixing, turn, given = (self.part(name, time, y, u) for name in self.parts)

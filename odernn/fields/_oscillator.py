@@ -1,5 +1,6 @@
 """Second-order fields."""
 
+import abc
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -18,7 +19,40 @@ def _as_one_layer(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Arra
     return uniform(key, shape, (field.input_size + 2 * field.hidden_size) ** -0.5)
 
 
-class Oscillator(AbstractAffineField, AbstractPartitionedField, AbstractSemilinearField):
+class AbstractOscillatorField(
+    AbstractAffineField, AbstractPartitionedField, AbstractSemilinearField
+):
+    """Oscillators with a bounded force: ``h'' = force - stiffness h - damping h'``.
+
+    State blocks ``h`` and ``v = h'``; a sequential method updates the velocity first.
+    """
+
+    order: ClassVar[int] = 2
+    blocks: ClassVar[tuple[str, ...]] = ("h", "v")
+    update_order: ClassVar[tuple[str, ...]] = ("v", "h")
+    depths: ClassVar[Mapping[str, int]] = {"h": 0, "v": 1}
+
+    stiffness: eqx.AbstractVar[float]
+    damping: eqx.AbstractVar[float]
+
+    @abc.abstractmethod
+    def force(self, y: State, u: Float[Array, " hidden"]) -> Float[Array, " hidden"]:
+        """Return the force on each unit."""
+
+    def rate(self, block: str, time: Scalar, y: State, frozen: Any) -> Float[Array, " hidden"]:
+        if block == "h":
+            return y["v"]
+        return self.force(y, frozen) - self.stiffness * y["h"] - self.damping * y["v"]
+
+    def linear(self) -> Blocks:
+        matrix = [[0.0, 1.0], [-self.stiffness, -self.damping]]
+        return Blocks(jnp.asarray(matrix, self.dtype), ("h", "v"))
+
+    def rest(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> State:
+        return {"h": jnp.zeros_like(y["h"]), "v": self.force(y, u)}
+
+
+class Oscillator(AbstractOscillatorField):
     """Coupled, damped, driven oscillators: ``h'' = tanh(W h + U h' + V x + b) - gamma h - eps h'``.
 
     State blocks ``h`` and ``v = h'``; a sequential method updates the velocity first. Order 2,
@@ -39,10 +73,6 @@ class Oscillator(AbstractAffineField, AbstractPartitionedField, AbstractSemiline
     input_weight: Float[Array, "input hidden"]
     bias: Float[Array, " hidden"]
 
-    order: ClassVar[int] = 2
-    blocks: ClassVar[tuple[str, ...]] = ("h", "v")
-    update_order: ClassVar[tuple[str, ...]] = ("v", "h")
-    depths: ClassVar[Mapping[str, int]] = {"h": 0, "v": 1}
     rules: ClassVar[Mapping[str, Rule]] = dict.fromkeys(
         ("weight", "velocity_weight", "input_weight", "bias"), _as_one_layer
     )
@@ -60,19 +90,17 @@ class Oscillator(AbstractAffineField, AbstractPartitionedField, AbstractSemiline
         self.gamma, self.epsilon = float(gamma), float(epsilon)
         self._draw(input_size, hidden_size, init, key)
 
-    def rate(self, block: str, time: Scalar, y: State, frozen: Any) -> Float[Array, " hidden"]:
-        if block == "h":
-            return y["v"]
-        return self._force(y, frozen) - self.gamma * y["h"] - self.epsilon * y["v"]
+    @property
+    def stiffness(self) -> float:
+        """``gamma``, the squared frequency."""
+        return self.gamma
 
-    def linear(self) -> Blocks:
-        matrix = [[0.0, 1.0], [-self.gamma, -self.epsilon]]
-        return Blocks(jnp.asarray(matrix, self.dtype), ("h", "v"))
+    @property
+    def damping(self) -> float:
+        """``epsilon``."""
+        return self.epsilon
 
-    def rest(self, time: Scalar, y: State, u: Float[Array, " hidden"]) -> State:
-        return {"h": jnp.zeros_like(y["h"]), "v": self._force(y, u)}
-
-    def _force(self, y: State, u: Float[Array, " hidden"]) -> Float[Array, " hidden"]:
+    def force(self, y: State, u: Float[Array, " hidden"]) -> Float[Array, " hidden"]:
         # One product with the stacked weights is faster than two with half the rows each.
         weights = jnp.concatenate([self.weight, self.velocity_weight])
         return jnp.tanh(jnp.concatenate([y["h"], y["v"]]) @ weights + u)

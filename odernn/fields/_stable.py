@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from .._field import AbstractSemilinearField
 from .._initial import (
     Rule,
+    by_input_size,
     check_sizes,
     constant,
     normal,
@@ -26,11 +27,6 @@ from ._leaky import AbstractAntisymmetricField, AbstractLeakyField
 def _by_deviation(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
     """Draw from N(0, (deviation/hidden)^2)."""
     return normal(field.deviation / field.hidden_size)(key, shape, field)
-
-
-def _as_linear(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
-    """Draw from U(-b, b) with b = 1/sqrt(input), as PyTorch draws weight and bias of a layer."""
-    return uniform(key, shape, field.input_size**-0.5)
 
 
 def _by_input_scale(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
@@ -66,8 +62,8 @@ class AbstractLipschitzField(AbstractAffineField):
     rules: ClassVar[Mapping[str, Rule]] = {
         "weight": _by_deviation,
         "linear_weight": _by_deviation,
-        "input_weight": _as_linear,
-        "bias": _as_linear,
+        "input_weight": by_input_size,
+        "bias": by_input_size,
     }
 
     def __init__(

@@ -14,12 +14,12 @@ from .._field import AbstractPartitionedField, AbstractSemilinearField
 from .._initial import (
     Rule,
     between,
+    by_input_size,
     by_inputs,
     by_variance,
     check_sizes,
     constant,
     normal,
-    uniform,
     zeros,
 )
 from .._operator import Blocks, Diagonal
@@ -110,10 +110,6 @@ class AbstractDiagonalField(AbstractSemilinearField):
         return jnp.zeros_like(self.eigenvalues())
 
 
-def _by_input_size(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
-    return uniform(key, shape, field.input_size**-0.5)
-
-
 def _scaled_variance(scale: float) -> Rule:
     """Draw from N(0, scale/rows)."""
     return lambda key, shape, field: normal(math.sqrt(scale / shape[0]))(key, shape, field)
@@ -121,7 +117,7 @@ def _scaled_variance(scale: float) -> Rule:
 
 _LINEAR: dict[str, Rule] = {
     "encoder": by_inputs(),
-    "encoder_bias": _by_input_size,
+    "encoder_bias": by_input_size,
     "feedthrough_weight": normal(1.0),
 }
 _DENSE: dict[str, Rule] = {**_LINEAR, "encoder": by_variance, "encoder_bias": zeros}

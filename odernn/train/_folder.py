@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .._files import write_file
 from .._results import InputError, RunFailed
-from .._storage import write_file
 from .._version import __version__
 from ._config import FORMAT, Config
 from ._loop import CERTIFIED, COLUMNS

@@ -255,7 +255,7 @@ def _certificate(kept: Kept, cell: Cell, upper: float) -> Certificate:
         assumptions=rule.assumptions if known else ("The weights are not finite.",),
         region=f"{states} and {kept.box}",
         structural=False,
-        dt=float(cell.dt.value) if isinstance(cell.dt, TrainedStep) else cell.dt,
+        dt=float(cell.step_size),
     )
 
 

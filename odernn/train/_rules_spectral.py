@@ -8,6 +8,7 @@ import numpy as np
 
 from .._cell import Cell, TrainedStep
 from .._enclosure import Norm
+from ..fields._activation import SIZES, SLOPES
 from ._rule import (
     Box,
     Rule,
@@ -23,24 +24,13 @@ from ._rule import (
     with_arrays,
 )
 
-_SLOPES = {
-    "tanh": 1.0,
-    "relu": 1.0,
-    "identity": 1.0,
-    "sigmoid": 0.25,
-    "softplus": 1.0,
-    "hard_sigmoid": 1 / 6,
-    "lecun_tanh": 1.7159 * 0.666,
-}
-_RANGES = {"tanh": 1.0, "sigmoid": 1.0, "hard_sigmoid": 1.0, "lecun_tanh": 1.7159}
-
 # --- Leaky units ---------------------------------------------------------------------------------
 
 
 def leaky(cell: Cell, box: Box, bound: float) -> Rule | str:
     """``J = (1 - dt) I + dt D W`` with ``0 <= D <= slope``: ``|1 - dt| + dt slope ||W||_2``."""
     field: Any = cell.field
-    slope = _SLOPES.get(field.activation)
+    slope = SLOPES.get(field.activation)
     if slope is None:
         return f"the largest slope of {field.activation} is not known"
 
@@ -54,7 +44,7 @@ def leaky(cell: Cell, box: Box, bound: float) -> Rule | str:
         limit = jnp.maximum(bound - jnp.abs(1 - dt), 0.0) / (dt * slope)
         return with_arrays(cell, weight=clipped(field_of(cell).weight, limit))
 
-    seen = _RANGES.get(field.activation, math.inf) if initial_dt(cell) <= 1 else math.inf
+    seen = SIZES.get(field.activation, math.inf) if initial_dt(cell) <= 1 else math.inf
     return Rule(
         upper,
         project,
