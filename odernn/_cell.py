@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ._field import AbstractField
 from ._interpolation import AbstractInterpolation, HeldInput, StackedInput
-from ._method import AbstractInvertible, AbstractMethod
+from ._method import AbstractInvertible, AbstractMethod, Delayed
 from ._results import InputError
 from ._typing import Array, Drive, Inexact, Scalar, State
 
@@ -81,6 +81,8 @@ class Cell(eqx.Module):
             hint = " (call it: RK4(), not RK4)" if isinstance(method, type) else ""
             raise InputError(f"method = {method!r}: a cell takes a method such as RK4(){hint}.")
         interpolation = _interpolation(field, interpolation)
+        if field.delays and not isinstance(method, Delayed):
+            method = Delayed(method)  # pyright: ignore[reportArgumentType]
         method.check(field)
         self.field = field
         self.method = method

@@ -29,6 +29,9 @@ class AbstractField(eqx.Module):
     - ``samples`` is the number of inputs that a step reads, the present one and those before it;
       where it is above 1, ``u`` is the tuple of their drives (see ``odernn.StackedInput``).
     - ``fixed`` names the arrays that are drawn once and never trained (see ``odernn.trained``).
+    - ``delays`` is the number of its own past states that a step reads: ``record(y)`` is what is
+      kept of them, and where ``delays`` is above 0, ``u`` is a ``DelayedDrive``.
+    - ``check_state(y)`` refuses what cannot be a state to start from.
     """
 
     input_size: eqx.AbstractVar[int]
@@ -38,6 +41,7 @@ class AbstractField(eqx.Module):
     depth: ClassVar[int] = 1
     samples: ClassVar[int] = 1
     fixed: ClassVar[tuple[str, ...]] = ()
+    delays: ClassVar[int] = 0
 
     @abc.abstractmethod
     def __call__(self, time: Scalar, y: State, u: Drive) -> State:
@@ -59,11 +63,45 @@ class AbstractField(eqx.Module):
         """Return the state before the first step: zeros."""
         return jnp.zeros(self.hidden_size, self.dtype)
 
+    def check_state(self, y: State) -> State:
+        """Return a state to start from; raise ``InputError`` if there is something wrong."""
+        return y
+
+    def record(self, y: State) -> Inexact[Array, "..."]:
+        """Return what later steps see of this state, one array: the output."""
+        return self.output(y)
+
+    @property
+    def block_size(self) -> int:
+        """Number of entries of one block of the state: the hidden size."""
+        return self.hidden_size
+
     @property
     def dtype(self) -> Any:
         """Floating-point type of the parameters, and so of the state."""
         arrays = jax.tree.leaves(eqx.filter(self, eqx.is_inexact_array))
         return jnp.result_type(*arrays) if arrays else jnp.result_type(float)
+
+
+class DelayedDrive(NamedTuple):
+    """The drive of a field that reads its own past.
+
+    ``past`` has the records of the last states, (delays, ...), the one a step ago first.
+    """
+
+    drive: Drive
+    past: Inexact[Array, "delays ..."]
+
+
+def example_drive(field: AbstractField) -> Drive:
+    """Return what a step of the field sees of inputs that are zero."""
+    u = field.drive(jnp.zeros(field.input_size, field.dtype))
+    if field.samples > 1:
+        u = (u,) * field.samples
+    if field.delays:
+        record = field.record(field.initial_state())
+        u = DelayedDrive(u, jnp.broadcast_to(record, (field.delays, *record.shape)))
+    return u
 
 
 class AbstractPartitionedField(AbstractField):
@@ -189,6 +227,14 @@ class AbstractLieField(AbstractField):
 
     def __call__(self, time: Scalar, y: State, u: Drive) -> State:
         return self.product(self.generator(time, y, u), y)
+
+    def exponential_nesting(self, stages: int) -> int:
+        """Return the nested nonlinearities of so many exponentials, one of the other's result.
+
+        A generator that depends on the state counts as deep as the field, its exponential is one
+        nonlinearity more.
+        """
+        return stages * (self.depth + 1) if self.depth else 0
 
 
 class StructuralBounds(NamedTuple):

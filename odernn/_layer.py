@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ._cell import Cell
-from ._results import InputError
+from ._results import InputError, require
 from ._typing import Array, ArrayLike, Bool, Float, Inexact, Int, PyTree, State
 from ._unroll import AbstractUnroll, Adjoint, Reversible
 
@@ -174,6 +174,8 @@ class Layer(AbstractLayer):
         if valid is not None:
             # What stands in a masked step (NaN, say) must not reach the gradient either.
             xs = jnp.where(valid[:, None], xs, jnp.zeros_like(xs))
+        if not isinstance(xs, Tracer):
+            _check_finite(xs)
         if times is not None:
             times = _check_times(times, count, valid)
         # Only where no first step can be left out is it known which steps are the first.
@@ -187,7 +189,7 @@ class Layer(AbstractLayer):
             return self.cell.initial_state(), True
         state = _check_state(self.cell, chosen)
         if _alike(state, jax.eval_shape(self.cell.field.initial_state)):
-            return self.cell.start(state), True
+            return self.cell.start(self.cell.field.check_state(state)), True
         return state, False
 
     def _check_past(self, past: Any) -> Array | None:
@@ -370,6 +372,16 @@ def _check_sequence(xs: Array, input_size: int) -> int:
     return xs.shape[0]
 
 
+def _check_finite(xs: Array) -> None:
+    wrong = np.argwhere(~np.isfinite(np.asarray(xs)))
+    if len(wrong):
+        step, channel = wrong[0]
+        raise InputError(
+            f"xs has {len(wrong)} values that are not finite, the first is {xs[step, channel]} at "
+            f"step {step}, channel {channel}: mask such steps (mask=) or mend the data."
+        )
+
+
 def _check_state(cell: Cell, state: State) -> State:
     """Return a state of the cell, or of its field alone, in the cell's precision."""
     wanted = jax.eval_shape(cell.initial_state)
@@ -407,7 +419,7 @@ def valid_steps(mask: Any, length: Any, count: int) -> Bool[Array, " time"] | No
         )
     wrong = (length < 1) | (length > count)
     message = f"length must be between 1 and the number of steps, {count}"
-    length = _require(length, wrong, message)
+    length = require(length, wrong, message)
     within = jnp.arange(count, dtype=length.dtype) < length
     return within if mask is None else mask & within
 
@@ -428,16 +440,7 @@ def _check_times(times: Any, count: int, valid: Array | None) -> Array:
     else:
         wrong = ~(jnp.isfinite(times[1:]) & (times[1:] > times[:-1]))
         wrong = jnp.concatenate([~jnp.isfinite(times[:1]), wrong])
-    return _require(times, jnp.any(wrong), "times must be finite and strictly increasing")
-
-
-def _require(value: Array, wrong: Array, message: str) -> Array:
-    """Refuse a value known only at run time: at once where it is known, else when it is."""
-    if isinstance(wrong, Tracer):
-        return eqx.error_if(value, wrong, message)
-    if bool(wrong):
-        raise InputError(f"{message}; got {np.asarray(value)}.")
-    return value
+    return require(times, jnp.any(wrong), "times must be finite and strictly increasing")
 
 
 def _last_valid(times: Array, valid: Array) -> Array:

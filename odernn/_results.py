@@ -2,6 +2,13 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jax.core import Tracer
+
+from ._typing import Array, Bool
 
 _SHOWN = 20
 """Names that a message lists at most."""
@@ -34,3 +41,15 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
         f" and {len(known) - _SHOWN} more" if known[_SHOWN:] else ""
     )
     return InputError(f"unknown {kind} {name!r}{hint} Known: {shown}.")
+
+
+def require(value: Array, wrong: Bool[Array, ""], message: str, shown: Any = None) -> Array:
+    """Refuse a value known only at run time: at once where it is known, else when it is.
+
+    ``shown`` is what the message tells of it, by default all of it.
+    """
+    if isinstance(wrong, Tracer):
+        return eqx.error_if(value, wrong, message)
+    if bool(wrong):
+        raise InputError(f"{message}; got {np.asarray(value if shown is None else shown)}.")
+    return value

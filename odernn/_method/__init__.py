@@ -51,6 +51,7 @@ from ._splitting import Splitting as Splitting
 from ._splitting import Strang as Strang
 from ._wrappers import Adaptive as Adaptive
 from ._wrappers import AlgebraicallyReversible as AlgebraicallyReversible
+from ._wrappers import Delayed as Delayed
 from ._wrappers import Substeps as Substeps
 
 _PLAIN: tuple[AbstractMethod, ...] = (

@@ -5,9 +5,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
-from .._field import AbstractField, AbstractLieField
+from .._field import AbstractField, AbstractLieField, example_drive
 from .._interpolation import drive_at
 from .._results import InputError
 from .._stability import GrowthStability, exact_growth
@@ -70,8 +69,8 @@ class AbstractLieGroup(AbstractInvertible, AbstractOneStep):
                 "y' = A(s, y) y (an AbstractLieField); take a Runge-Kutta method."
             )
 
-    def nesting(self, field: AbstractField) -> int:
-        return self.stages * field.depth
+    def nesting(self, field: Any) -> int:
+        return field.exponential_nesting(self.stages)
 
     def step(self, field: Any, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
         generators = self._generators(field, time, state, u, dt)
@@ -79,7 +78,7 @@ class AbstractLieGroup(AbstractInvertible, AbstractOneStep):
 
     def check_inverse(self, field: Any) -> None:
         y = field.initial_state()
-        u = field.drive(jnp.zeros(field.input_size, field.dtype))
+        u = example_drive(field)
         if depends(lambda y, u: field.generator(0.0, y, u), y, u):
             raise InputError(
                 f"a {type(self).__name__} step of {type(field).__name__} has no explicit inverse: "

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
-from .._field import AbstractField, AbstractSplitField
+from .._field import AbstractField, AbstractSplitField, example_drive
 from .._interpolation import drive_at, within
 from .._results import InputError
 from .._tableau import as_fraction
@@ -278,8 +278,7 @@ def _clock(composition: Composition) -> list[tuple[str, float, float]]:
 
 def _has_flow(field: Any, part: Any) -> bool:
     def flow(field):
-        u = field.drive(jnp.zeros(field.input_size, field.dtype))
-        return field.flow(part, 0.0, field.initial_state(), u, 0.1)
+        return field.flow(part, 0.0, field.initial_state(), example_drive(field), 0.1)
 
     return eqx.filter_eval_shape(flow, field) is not None
 

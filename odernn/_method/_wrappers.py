@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .._field import AbstractField
+from .._field import AbstractField, DelayedDrive
 from .._interpolation import drive_at, within
 from .._results import InputError
 from .._stability import AbstractStability, GrowthStability, RungeKuttaStability, exact_growth
@@ -283,3 +283,72 @@ class Adaptive(AbstractOneStep):
             f"Adaptive did not reach its tolerance in {self.max_steps} inner steps, or a value is "
             "not finite: take a smaller dt, larger tolerances or more max_steps.",
         )
+
+
+class Delayed(AbstractUniform):
+    """A method with a memory of past states, for a field that reads them: ``field.delays`` records.
+
+    The state is a dict: "y", the method's own, and "past", what the field has recorded at the
+    beginning of the last steps, the latest first; before the first step that is the record of the
+    start. Records are held within a step, however long it is. Order 1 in what depends on the past.
+    A cell puts a method into this one where its field has delays. No step can be undone.
+
+    **Arguments**: ``method``, a one-step method. Raises ``InputError`` if the method carries a
+    past itself, and when a cell is built on a field without delays.
+    """
+
+    method: AbstractOneStep
+
+    reversible: ClassVar[bool] = False
+    memory: ClassVar[int] = 0
+
+    def __check_init__(self):
+        if not isinstance(self.method, AbstractOneStep):
+            raise InputError(
+                f"method = {self.method!r}: Delayed takes a one-step method, Euler() say."
+            )
+
+    @property
+    def stages(self) -> int:
+        return self.method.stages
+
+    @property
+    def order(self) -> int:
+        return self.method.order
+
+    @property
+    def explicit(self) -> bool:
+        return self.method.explicit
+
+    @property
+    def symplectic(self) -> bool:
+        return self.method.symplectic
+
+    @property
+    def stability(self) -> AbstractStability:
+        return self.method.stability
+
+    def check(self, field: AbstractField) -> None:
+        if not field.delays:
+            raise InputError(
+                f"Delayed does not fit {type(field).__name__}, which reads no past state of its "
+                "own: take the method inside."
+            )
+        self.method.check(field)
+
+    def nesting(self, field: AbstractField) -> int:
+        return self.method.nesting(field)
+
+    def start(self, field: AbstractField, y: State) -> State:
+        record = field.record(y)
+        past = jnp.broadcast_to(record, (field.delays, *record.shape))
+        return {"y": self.method.start(field, y), "past": past}
+
+    def current(self, state: State) -> State:
+        return self.method.current(state["y"])
+
+    def step(self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
+        y, past = state["y"], state["past"]
+        after = self.method.step(field, time, y, DelayedDrive(u, past), dt)
+        record = field.record(self.method.current(y))
+        return {"y": after, "past": jnp.concatenate([record[None], past[:-1]])}

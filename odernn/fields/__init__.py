@@ -31,6 +31,7 @@ from ._memories import OriginalLSTM as OriginalLSTM
 from ._memories import PeepholeLSTM as PeepholeLSTM
 from ._memories import ResLSTM as ResLSTM
 from ._oscillator import Oscillator as Oscillator
+from ._pauli_hamiltonian import PauliHamiltonian as PauliHamiltonian
 from ._stable import AntisymmetricReservoir as AntisymmetricReservoir
 from ._stable import GatedAntisymmetric as GatedAntisymmetric
 from ._stable import GatedLipschitz as GatedLipschitz

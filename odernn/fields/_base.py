@@ -62,19 +62,16 @@ class AbstractDeclaredField(AbstractField):
         if init not in INITS:
             raise unknown_name("init", init, INITS)
         self.input_size, self.hidden_size, self.init = input_size, hidden_size, init
-        declared = {
-            f.name: f.type for f in dataclasses.fields(type(self)) if not f.metadata.get("static")
-        }
+        declared = {f.name: f.type for f in dataclasses.fields(type(self)) if _is_array(f.type)}
         keys = jax.random.split(key, len(declared))
         for (name, kind), own in zip(declared.items(), keys, strict=True):
             value = None if name in absent else self._initial(name, self._shape(kind), own)
             setattr(self, name, value)
 
     def _shape(self, kind: Any) -> tuple[int, ...]:
-        kind = getattr(kind, "__args__", (kind,))[0] if not hasattr(kind, "dim_str") else kind
         return tuple(
             math.prod(int(p) if p.isdigit() else getattr(self, f"{p}_size") for p in d.split("*"))
-            for d in kind.dim_str.split()
+            for d in _first(kind).dim_str.split()
         )
 
     def _initial(self, name: str, shape: tuple[int, ...], key: PRNGKeyArray) -> Array:
@@ -87,6 +84,15 @@ class AbstractDeclaredField(AbstractField):
         return [
             packed[..., i * self.hidden_size : (i + 1) * self.hidden_size] for i in range(count)
         ]
+
+
+def _first(kind: Any) -> Any:
+    """Return the array type of ``array | None``."""
+    return kind if hasattr(kind, "dim_str") else getattr(kind, "__args__", (kind,))[0]
+
+
+def _is_array(kind: Any) -> bool:
+    return hasattr(_first(kind), "dim_str")
 
 
 def affine(

@@ -1,6 +1,6 @@
 """Known networks."""
 
-from . import _cells, _certified, _linear, _liquid, _memories, _stable, _units
+from . import _cells, _certified, _linear, _liquid, _memories, _quantum, _stable, _units
 from ._cells import GRU as GRU
 from ._cells import LEM as LEM
 from ._cells import LSTM as LSTM
@@ -39,6 +39,7 @@ from ._memories import PeepholeLSTM as PeepholeLSTM
 from ._memories import ResLSTM as ResLSTM
 from ._memories import UnICORNN as UnICORNN
 from ._network import Network as Network
+from ._quantum import QUNN as QUNN
 from ._stable import ESN as ESN
 from ._stable import EuSN as EuSN
 from ._stable import FullCapacityuRNN as FullCapacityuRNN
@@ -88,6 +89,7 @@ _FAMILIES = (
     _liquid,
     _linear,
     _certified,
+    _quantum,
 )
 CELLS: dict[str, Network] = {
     network.name.lower(): network for family in _FAMILIES for network in family.NETWORKS

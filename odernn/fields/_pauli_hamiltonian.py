@@ -1,0 +1,406 @@
+"""A chain of qubits as the field of a recurrent network."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .. import _pauli as pauli
+from .._field import (
+    AbstractCertifiedField,
+    AbstractLieField,
+    AbstractSplitField,
+    DelayedDrive,
+    StructuralBounds,
+)
+from .._initial import Rule, by_variance, check_sizes, constant, normal
+from .._results import InputError, require, unknown_name
+from .._typing import Array, Drive, Float, Inexact, PRNGKeyArray, Scalar, State
+from ._base import AbstractDeclaredField
+
+SHARINGS = ("global", "site")
+ENCODINGS = ("fixed", "trained")
+OBSERVABLES = ("local", "probabilities", "amplitudes")
+
+# Suzuki's composition of five Strang steps.
+_S = 1 / (4 - 4 ** (1 / 3))
+_STRANG = (("x", 0.5), ("z", 1.0), ("x", 0.5))
+_SUZUKI = (
+    *(("x", _S / 2), ("z", _S), ("x", _S), ("z", _S), ("x", (1 - 3 * _S) / 2)),
+    ("z", 1 - 4 * _S),
+    *(("x", (1 - 3 * _S) / 2), ("z", _S), ("x", _S), ("z", _S), ("x", _S / 2)),
+)
+SPLITTINGS = {2: _STRANG, 4: _SUZUKI}
+"""Flows of the exponential of X and diagonal terms together, by their order."""
+
+
+def _encoder_weight(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
+    """Draw W from N(0, 1/input) and V smaller."""
+    scale = jnp.repeat(jnp.array([1.0, 0.3], jnp.result_type(float)), shape[1] // 2)
+    return normal(shape[0] ** -0.5)(key, shape, field) * scale
+
+
+def _encoder_bias(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
+    """Return b = 0 and c = 1."""
+    return jnp.repeat(jnp.array([0.0, 1.0], jnp.result_type(float)), shape[0] // 2)
+
+
+class Hamiltonian(NamedTuple):
+    """``sum_i x_i X_i + z_i Z_i + coupling_i Z_i Z_{i+1}``."""
+
+    x: Float[Array, " qubits"]
+    z: Float[Array, " qubits"]
+    coupling: Float[Array, " bonds"]
+
+
+class PauliHamiltonian(
+    AbstractDeclaredField, AbstractSplitField, AbstractLieField, AbstractCertifiedField
+):
+    """Qubits that the inputs turn: ``psi' = -i H psi``, psi in C^d, d = 2^m, of norm 1.
+
+    ``H_k = sum_{j<t} theta_X,j G_X + theta_Z,j G_Z + theta_ZZ,j G_ZZ + theta_D,j G_data(x_{k-j})
+    + theta_F,j G_feedback(psi_{k-j})`` with ``G_X = sum X_i``, ``G_Z = sum a_i Z_i``, ``G_ZZ = sum
+    J_i Z_i Z_{i+1}``, ``G_data(x) = sum phi_i(x) Z_i`` and ``G_feedback(psi) = sum <psi|Z_i|psi>
+    Z_i``: an Ising chain in a transverse field. It has 2t parts, "transverse j" and "diagonal j"
+    for each lag j, the oldest first; all their flows are exact, that of the feedback, too, as the
+    diagonal flow does not change ``<Z_i>``. A splitting is a circuit of t layers, each with its own
+    angles; a Lie-group method takes the exponential of the sum, by a splitting of its own. Both
+    keep the norm to rounding, at any dt. No matrix of size d is formed: a step takes O(d log d)
+    operations. The state starts as the ground state of -G_X, all amplitudes equal, where small
+    data phases are seen in first order.
+
+    Without feedback the step is unitary: linear in the state (n = 0), gradients through time
+    neither grow nor vanish, it can be undone. With feedback only the norm of the state is kept.
+    Order t, depth 0, with feedback 1.
+
+    **Arguments**: ``input_size``; ``qubits`` m, at least 2; ``memory`` t, the number of inputs that
+    a step reads; ``sharing``, "global" (5 trained numbers a lag, or 4 without feedback; a and J are
+    drawn once and fixed) or "site" (a number for each Pauli term: 5 m - 1 or 4 m - 1 a lag, a and
+    J are 1); ``feedback``; ``encoding`` phi:
+
+    - "fixed": ``phi(x) = x E``, E (input, m) drawn once, entries from N(0, 1/input);
+    - "trained": ``phi(x) = ((x W + b).(x V + c)) E``, ``features`` products of two affine forms,
+      2 features (input + 1) trained numbers; E (features, m) is fixed. It starts as ``x W E``
+      nearly;
+    - a function from x (input,) to the m phases; arrays in an ``equinox.Module`` are trained.
+
+    ``features``; ``observables``, what the next layer sees: "local", ``<X_i>``, ``<Z_i>``, ``<Z_i
+    Z_{i+1}>`` (3m - 1 numbers), "probabilities" (d) or "amplitudes" (2d, real parts first);
+    ``real``, keep the state as real and imaginary parts (2, d) in place of d complex numbers: the
+    step is the same, an orthogonal matrix; ``splitting``, the order of the splitting inside an
+    exponential, 2 or 4; ``init``; ``key``, from which E, a and J are drawn, too.
+
+    **Parameters**: ``theta_x``, ``theta_z``, ``theta_data``, ``theta_feedback`` (t, 1 or m),
+    ``theta_zz`` (t, 1 or m - 1), in radians per unit of dt; ``encoder_weight`` (input, 2 features)
+    and ``encoder_bias`` (2 features,); fixed: ``spread`` E, ``disorder`` a (m,)
+    and ``bond_disorder`` J (m - 1,), both from N(0, 1).
+
+    Raises ``InputError`` for sizes that are out of range, more amplitudes than the memory of this
+    machine holds, and encodings that do not give m phases.
+
+    Reference: Niu, Horesh, Chuang, arXiv:1904.12933.
+    """
+
+    qubits: int = eqx.field(static=True)
+    memory: int = eqx.field(static=True)
+    sharing: str = eqx.field(static=True)
+    feedback: bool = eqx.field(static=True)
+    features: int = eqx.field(static=True)
+    observables: str = eqx.field(static=True)
+    real: bool = eqx.field(static=True)
+    splitting: int = eqx.field(static=True)
+    encoding: str | Callable[[Array], Array]
+    theta_x: Float[Array, "memory sites"]
+    theta_z: Float[Array, "memory sites"]
+    theta_zz: Float[Array, "memory bonds"]
+    theta_data: Float[Array, "memory sites"]
+    theta_feedback: Float[Array, "memory sites"] | None
+    encoder_weight: Float[Array, "input 2*features"] | None
+    encoder_bias: Float[Array, "2*features"] | None
+    spread: Float[Array, "channels qubits"] | None
+    disorder: Float[Array, " qubits"] | None
+    bond_disorder: Float[Array, " pairs"] | None
+
+    fixed: ClassVar[tuple[str, ...]] = ("spread", "disorder", "bond_disorder")
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "theta_x": normal(0.02),
+        "theta_z": normal(0.02),
+        "theta_zz": normal(0.02),
+        "theta_data": constant(0.1),
+        "theta_feedback": normal(0.02),
+        "encoder_weight": _encoder_weight,
+        "encoder_bias": _encoder_bias,
+        "spread": by_variance,
+        "disorder": normal(1.0),
+        "bond_disorder": normal(1.0),
+    }
+
+    def __init__(
+        self,
+        input_size: int,
+        qubits: int,
+        *,
+        memory: int = 1,
+        sharing: str = "site",
+        feedback: bool = False,
+        encoding: str | Callable[[Array], Array] = "trained",
+        features: int = 4,
+        observables: str = "local",
+        real: bool = False,
+        splitting: int = 4,
+        init: str = "official",
+        key: PRNGKeyArray,
+    ):
+        check_sizes(qubits=qubits, memory=memory, features=features)
+        _check_qubits(qubits)
+        for name, value, known in (
+            ("sharing", sharing, SHARINGS),
+            ("observables", observables, OBSERVABLES),
+            ("encoding", encoding, () if callable(encoding) else ENCODINGS),
+        ):
+            if known and value not in known:
+                raise unknown_name(name, value, known)
+        if splitting not in SPLITTINGS or isinstance(splitting, bool):
+            raise InputError(f"splitting = {splitting!r}: its order is 2 or 4.")
+        self.qubits, self.memory, self.sharing = qubits, memory, sharing
+        self.feedback, self.encoding, self.features = bool(feedback), encoding, features
+        self.observables, self.real, self.splitting = observables, bool(real), splitting
+        absent = () if feedback else ("theta_feedback",)
+        if encoding != "trained":
+            absent += ("encoder_weight", "encoder_bias")
+        if callable(encoding):
+            absent += ("spread",)
+        if sharing == "site":
+            absent += ("disorder", "bond_disorder")
+        self._draw(input_size, self._seen_size(), init, key, absent=absent)
+        if callable(encoding):
+            self._check_encoding()
+
+    @property
+    def samples(self) -> int:
+        """Number of inputs that a step reads."""
+        return self.memory
+
+    @property
+    def order(self) -> int:
+        """Temporal memory t."""
+        return self.memory
+
+    @property
+    def depth(self) -> int:
+        """Nested nonlinearities of ``-i H psi``: none, or the feedback's products."""
+        return int(self.feedback)
+
+    @property
+    def delays(self) -> int:
+        """Number of past states whose feedback a step reads."""
+        return self.memory - 1 if self.feedback else 0
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Two parts for each lag, the oldest first."""
+        lags = reversed(range(self.memory))
+        return tuple(f"{part} {lag}" for lag in lags for part in ("transverse", "diagonal"))
+
+    @property
+    def part_depths(self) -> Mapping[str, int]:
+        """Of the diagonal flow with feedback: a product, and the phase of it."""
+        return {part: 2 if self.feedback and part == "diagonal 0" else 0 for part in self.parts}
+
+    @property
+    def certified(self) -> StructuralBounds:
+        """An isometry, unless there is feedback."""
+        source = "unitary: the Hamiltonian does not depend on the state"
+        if self.feedback:
+            source = "with feedback the norm of the state is kept, not that of a difference"
+        return StructuralBounds(
+            growth=None if self.feedback else 0.0,
+            size=None,
+            circle=None,
+            isometry=not self.feedback,
+            source=source,
+        )
+
+    @property
+    def block_size(self) -> int:
+        """Number of entries of the state, which is one block."""
+        return 2 ** (self.qubits + self.real)
+
+    def drive(self, x: Float[Array, " input"]) -> Float[Array, " qubits"]:
+        """Return the phases phi(x)."""
+        if callable(self.encoding):
+            return self.encoding(x)
+        if self.encoder_weight is not None and self.encoder_bias is not None:
+            first, second = jnp.split(x @ self.encoder_weight + self.encoder_bias, 2)
+            x = first * second
+        return x @ lax.stop_gradient(self.spread)
+
+    def initial_state(self) -> Inexact[Array, "..."]:
+        size = 2**self.qubits
+        real = jnp.full(size, size**-0.5, self.dtype)
+        return self._state(jnp.stack([real, jnp.zeros_like(real)]))
+
+    def check_state(self, y: State) -> State:
+        """Return the state; raise ``InputError``, or fail at run time, if its norm is not 1."""
+        norm = jnp.linalg.norm(y.ravel())
+        wrong = ~(jnp.abs(norm - 1) <= 1e-3)
+        message = "initial_state: a quantum state has norm 1, divide it by its norm"
+        return require(y, wrong, message, norm)
+
+    def output(self, y: State) -> Float[Array, " hidden"]:
+        psi = self._pair(y)
+        if self.observables == "local":
+            return pauli.local_expectations(psi)
+        return pauli.probabilities(psi) if self.observables == "probabilities" else psi.ravel()
+
+    def record(self, y: State) -> Float[Array, " qubits"]:
+        """Return what later steps see of this state."""
+        return pauli.magnetization(self._pair(y))
+
+    def part(self, name: str, time: Scalar, y: State, u: Drive) -> State:
+        return self.product(self._of_part(name, y, u), y)
+
+    def flow(self, name: str, time: Scalar, y: State, u: Drive, dt: Scalar) -> State:
+        x, z, coupling = jax.tree.map(lambda a: _times(dt, a), self._of_part(name, y, u))
+        psi = self._pair(y)
+        if name.startswith("transverse"):
+            return self._state(pauli.rotate(psi, x))
+        return self._state(pauli.phase(psi, z, coupling))
+
+    def generator(self, time: Scalar, y: State, u: Drive) -> Hamiltonian:
+        parts = [self._of_part(name, y, u) for name in self.parts]
+        return jax.tree.map(lambda *terms: sum(terms[1:], start=terms[0]), *parts)
+
+    def exponential(self, element: Hamiltonian, y: State) -> State:
+        flows = SPLITTINGS[self.splitting]
+        return self._state(pauli.exponential(self._pair(y), *element, flows))
+
+    def product(self, element: Hamiltonian, y: State) -> State:
+        return self._state(pauli.product(self._pair(y), *element))
+
+    def exponential_nesting(self, stages: int) -> int:
+        # The products <Z> of the state before the first stage, and the phases of each stage.
+        return stages + 1 if self.feedback else 0
+
+    def hamiltonian(self, lag: int, drive: Array, seen: Array | None = None) -> Hamiltonian:
+        """Return the terms of one lag, of the input's phases and the ``<Z_i>`` of that time."""
+        a, j = self._of_disorder()
+        x, z, coupling, data = (
+            theta[lag] for theta in (self.theta_x, self.theta_z, self.theta_zz, self.theta_data)
+        )
+        total = z * a + data * drive
+        if self.theta_feedback is not None and seen is not None:
+            total = total + self.theta_feedback[lag] * seen
+        return Hamiltonian(jnp.broadcast_to(x, total.shape), total, coupling * j)
+
+    def _of_part(self, name: str, y: State, u: Drive) -> Hamiltonian:
+        """The Hamiltonian of one part, zero in the terms of others."""
+        part, number = name.split()
+        lag = int(number)
+        past = None
+        if isinstance(u, DelayedDrive):
+            u, past = u
+        drive = u[-1 - lag] if isinstance(u, tuple) else u
+        seen = None
+        if self.feedback:
+            seen = self.record(y) if lag == 0 else past[lag - 1]
+        x, z, coupling = self.hamiltonian(lag, drive, seen)
+        if part == "transverse":
+            return Hamiltonian(x, jnp.zeros_like(z), jnp.zeros_like(coupling))
+        return Hamiltonian(jnp.zeros_like(x), z, coupling)
+
+    def _of_disorder(self) -> tuple[Array, Array]:
+        if self.disorder is None or self.bond_disorder is None:
+            ones = jnp.ones(self.qubits, self.dtype)
+            return ones, ones[1:]
+        return lax.stop_gradient(self.disorder), lax.stop_gradient(self.bond_disorder)
+
+    def _pair(self, y: State) -> pauli.Pair:
+        return y if self.real else jnp.stack([y.real, y.imag])
+
+    def _state(self, psi: pauli.Pair) -> State:
+        return psi if self.real else lax.complex(psi[0], psi[1])
+
+    def _seen_size(self) -> int:
+        sizes = {"local": 3 * self.qubits - 1, "probabilities": 2**self.qubits}
+        return sizes.get(self.observables, 2 ** (self.qubits + 1))
+
+    def _check_encoding(self) -> None:
+        x = jax.ShapeDtypeStruct((self.input_size,), self.dtype)
+        try:
+            given = eqx.filter_eval_shape(self.encoding, x).shape
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"encoding = {self.encoding!r} fails on an input of shape ({self.input_size},): "
+                f"{reason}"
+            ) from error
+        if given != (self.qubits,):
+            raise InputError(
+                f"encoding gives the shape {given} for an input of shape ({self.input_size},): it "
+                f"must give one phase for each of the {self.qubits} qubits, ({self.qubits},)."
+            )
+
+    @property
+    def memory_size(self) -> int:
+        """Number of lags."""
+        return self.memory
+
+    @property
+    def features_size(self) -> int:
+        """Number of products in the trained encoding."""
+        return self.features
+
+    @property
+    def qubits_size(self) -> int:
+        """Number of qubits."""
+        return self.qubits
+
+    @property
+    def pairs_size(self) -> int:
+        """Number of neighbours."""
+        return self.qubits - 1
+
+    @property
+    def sites_size(self) -> int:
+        """Number of coefficients of a one-site term."""
+        return self.qubits if self.sharing == "site" else 1
+
+    @property
+    def bonds_size(self) -> int:
+        """Number of coefficients of the coupling."""
+        return self.qubits - 1 if self.sharing == "site" else 1
+
+    @property
+    def channels_size(self) -> int:
+        """Number of numbers that are spread over the qubits."""
+        return self.features if self.encoding == "trained" else self.input_size
+
+
+def _times(dt: Scalar, value: Array) -> Array:
+    return dt * value if isinstance(dt, int | float) else dt.astype(value.dtype) * value
+
+
+def _check_qubits(qubits: int) -> None:
+    if qubits < 2:
+        raise InputError(f"qubits = {qubits}: give at least 2, neighbours are coupled.")
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = (there // 8).bit_length() - 1
+    if qubits > most:
+        raise InputError(
+            f"qubits = {qubits}: a state has 2^{qubits} amplitudes, {_size(qubits)} in single "
+            f"precision, and this machine has {there / 2**30:.0f} GiB; give at most {most}, and "
+            "fewer for training."
+        )
+
+
+def _size(qubits: int) -> str:
+    power, units = qubits + 3, ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    step = min(power // 10, len(units) - 1)
+    return f"{2 ** (power - 10 * step)} {units[step]}"
