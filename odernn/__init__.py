@@ -5,6 +5,7 @@ from . import fields as fields
 from . import interop as interop
 from . import zoo as zoo
 from ._cell import Cell as Cell
+from ._cell import Stream as Stream
 from ._cell import TrainedStep as TrainedStep
 from ._citation import citation as citation
 from ._field import AbstractCertifiedField as AbstractCertifiedField
@@ -50,6 +51,7 @@ from ._method import BackwardEuler as BackwardEuler
 from ._method import BogackiShampine3 as BogackiShampine3
 from ._method import CommutatorFree as CommutatorFree
 from ._method import CrouchGrossman as CrouchGrossman
+from ._method import Delayed as Delayed
 from ._method import DormandPrince5 as DormandPrince5
 from ._method import Euler as Euler
 from ._method import FusedEuler as FusedEuler

@@ -1,7 +1,7 @@
 """A cell: a field, a method and a step size."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from ._field import AbstractField
 from ._interpolation import AbstractInterpolation, HeldInput, StackedInput
-from ._method import AbstractInvertible, AbstractMethod, Delayed
+from ._method import AbstractInvertible, AbstractMethod, AbstractOneStep, Delayed
 from ._results import InputError
-from ._typing import Array, Drive, Inexact, Scalar, State
+from ._typing import Array, Bool, Drive, Inexact, Scalar, State
 
 
 class TrainedStep(eqx.Module):
@@ -37,6 +37,14 @@ class TrainedStep(eqx.Module):
         return jnp.exp(self.log_dt)
 
 
+class Stream(NamedTuple):
+    """A state that holds the last inputs, for a cell that reads several: see ``Cell.stream``."""
+
+    state: State
+    past: Inexact[Array, "past input"]
+    fresh: Bool[Array, ""]  # nothing has been read so far
+
+
 class Cell(eqx.Module):
     """One step of a recurrent network: ``y_{k+1} = Phi_dt(F, y_k, x_k)``.
 
@@ -49,7 +57,8 @@ class Cell(eqx.Module):
 
     ``cell(y, x)`` is the state after the input ``x`` of shape (input,), from the state ``y``;
     start with ``cell.initial_state()``. With an interpolation of s samples, ``x`` has the shape
-    (s, input): the last inputs, the present one at the end. ``interval`` scales the step (time
+    (s, input): the last inputs, the present one at the end; from a state of ``cell.stream()`` it is
+    the present one alone, the others are held in the state. ``interval`` scales the step (time
     since the last input, in input steps; with ``CubicInput()`` the last three).
 
     >>> import jax, odernn
@@ -82,7 +91,13 @@ class Cell(eqx.Module):
             raise InputError(f"method = {method!r}: a cell takes a method such as RK4(){hint}.")
         interpolation = _interpolation(field, interpolation)
         if field.delays and not isinstance(method, Delayed):
-            method = Delayed(method)  # pyright: ignore[reportArgumentType]
+            if not isinstance(method, AbstractOneStep):
+                raise InputError(
+                    f"{type(method).__name__} does not fit {type(field).__name__}: it carries a "
+                    "past, and the field reads past states of its own; take a one-step method, "
+                    "RK4() say."
+                )
+            method = Delayed(method)
         method.check(field)
         self.field = field
         self.method = method
@@ -128,6 +143,33 @@ class Cell(eqx.Module):
         """Return the state before the first step, of a state ``y`` of the field."""
         return self.method.start(self.field, y)
 
+    def stream(self, y: State | None = None, past: Inexact[Array, "past input"] | None = None):
+        """Return a state from which the cell reads one input at a time, whatever it interpolates.
+
+        It holds the last inputs beside the state ``y``, by default the one before the first step.
+        ``past``, of shape (samples - 1, input), are the inputs before the next one; without them
+        the first input stands for those before it. Step by step it is what ``Layer`` gives for the
+        whole sequence.
+
+        >>> import jax, jax.numpy as jnp, odernn
+        >>> cell = odernn.zoo.QUNN(2, 4, memory=3, key=jax.random.key(0))
+        >>> state = cell.stream()
+        >>> for x in jnp.ones((5, 2)):
+        ...     state = cell(state, x)
+        >>> cell.output(state).shape
+        (11,)
+        """
+        wanted = (self.interpolation.samples - 1, self.input_size)
+        dtype = jnp.result_type(self.field.dtype)
+        fresh = past is None
+        past = jnp.zeros(wanted, dtype) if past is None else jnp.asarray(past, dtype)
+        if past.shape != wanted:
+            raise InputError(
+                f"past has the shape {past.shape}: this cell reads {wanted[0]} inputs before the "
+                f"present one, give them as {wanted}."
+            )
+        return Stream(self.initial_state() if y is None else y, past, jnp.asarray(fresh))
+
     def output(
         self, y: State, x: Inexact[Array, " input"] | None = None
     ) -> Inexact[Array, " hidden"]:
@@ -136,6 +178,7 @@ class Cell(eqx.Module):
         With the input ``x`` of that step also what it sees of the input directly: some fields feed
         it through (state spaces do), a layer always adds it.
         """
+        y = y.state if isinstance(y, Stream) else y
         seen = self.field.output(self.method.current(y))
         direct = None if x is None else self.field.feedthrough(x)
         return seen if direct is None else seen + direct
@@ -159,12 +202,26 @@ class Cell(eqx.Module):
         interval: Any = None,
     ) -> State:
         """Return the state after the input ``x``."""
+        if isinstance(y, Stream):
+            return self._read(y, x, elapsed=elapsed, interval=interval)
         if jnp.shape(x) != self.input_shape:
             raise InputError(
                 f"x has the shape {jnp.shape(x)}: this cell takes an input of shape "
                 f"{self.input_shape} at each step; a layer takes whole sequences."
             )
         return self.step(y, self.drive(x, interval), elapsed=elapsed, interval=interval)
+
+    def _read(self, y: Stream, x: Inexact[Array, " input"], **clock: Any) -> Stream:
+        if jnp.shape(x) != (self.input_size,):
+            raise InputError(
+                f"x has the shape {jnp.shape(x)}: from a state of stream() this cell takes one "
+                f"input of shape ({self.input_size},) at each step."
+            )
+        x = jnp.asarray(x, y.past.dtype)[None]
+        past = jnp.where(y.fresh, jnp.broadcast_to(x, y.past.shape), y.past)
+        window = jnp.concatenate([past, x])
+        state = self(y.state, window if len(past) else x[0], **clock)
+        return Stream(state, window[1:], jnp.zeros_like(y.fresh))
 
     def step(
         self,
@@ -197,6 +254,11 @@ class Cell(eqx.Module):
 
     def check_inverse(self) -> AbstractInvertible:
         """Return the method; raise ``InputError`` if a step of this cell has no inverse."""
+        if isinstance(self.method, Delayed):
+            raise InputError(
+                f"a step of {type(self.field).__name__} has no inverse: it forgets the oldest of "
+                "the past states that it reads; take another unroll than Reversible()."
+            )
         if not isinstance(self.method, AbstractInvertible):
             raise InputError(
                 f"a step of {type(self.method).__name__} has no inverse: take a reversible method, "

@@ -78,7 +78,9 @@ def _found(thing: Any) -> Iterable[Entry]:
     leaves = jax.tree.leaves(thing, is_leaf=lambda node: isinstance(node, Cell))
     cells = [node for node in leaves if isinstance(node, Cell)]
     if cells:
-        found = [*(entry for cell in cells for entry in _of_cell(cell)), *_view()]
+        view = _view()
+        of_cells = [entry for cell in cells for entry in _of_cell(cell)]
+        found = [*(entry for entry in of_cells if entry not in view), *view]
     elif isinstance(thing, str):
         found = _of_name(thing)
     elif isinstance(thing, Network):

@@ -136,6 +136,7 @@ def _train(arguments: list[str]) -> None:
         """
 
         task: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")] = ""
+        feedback: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
         config: Annotated[
             Path | None,
             tyro.conf.arg(help="Read options from a TOML file; those given here come first."),
@@ -145,12 +146,15 @@ def _train(arguments: list[str]) -> None:
         ] = None
 
     parsed = parse(Train, "train", arguments)
-    names = [field.name for field in dataclasses.fields(Config)]
+    names, stored = [field.name for field in dataclasses.fields(Config)], Config()
     if parsed.config is not None and parsed.resume is None:
         stored = Config.from_toml(parsed.config)
         values = {name: getattr(stored, name) for name in names}
+        values["feedback"] = bool(stored.feedback)
         parsed = parse(Train, "train", arguments, Train(**values))
     config = Config(**{name: getattr(parsed, name) for name in names})
+    # A flag is given or not: without it, what the file says, which may be nothing.
+    config = dataclasses.replace(config, feedback=parsed.feedback or stored.feedback)
     if parsed.resume is None:
         fit(config, console=Console())
         return
@@ -273,6 +277,7 @@ def _classes(target: str, state: tuple[int, ...], input_size: int) -> list[tuple
 
     from . import zoo
     from ._storage import load
+    from .zoo._network import size_for
 
     for flag, numbers in {"--state": state, "--input-size": (input_size,)}.items():
         if not numbers or min(numbers) < 1:
@@ -281,7 +286,8 @@ def _classes(target: str, state: tuple[int, ...], input_size: int) -> list[tuple
         return [_class_of_import(target, state, input_size)]
     if target.lower() in zoo.CELLS:
         network = zoo.CELLS[target.lower()]
-        return [_class_of(network.name, network(input_size, 8, key=jax.random.key(0)))]
+        cell = network(input_size, size_for(network.field, 8), key=jax.random.key(0))
+        return [_class_of(network.name, cell)]
     if not Path(target).exists():
         raise nothing_of_that_name(target)
     return [_class_of(name, cell) for name, cell in cells_in(load(target))]

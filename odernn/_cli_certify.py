@@ -17,6 +17,8 @@ from ._results import InputError, RunFailed
 from ._target import Target, data_of_run
 from .analysis._certificate import TOLERANCE, Certificate, Rates
 from .analysis._certify import all_rates
+from .analysis._structural import unproven
+from .zoo._network import undelayed
 
 
 class NotCertified(RunFailed):
@@ -105,7 +107,7 @@ def _print_certificates(
         table.show_header = False
         rows = {
             "network": _network(each),
-            **_certificate_rows(each.certificate, options),
+            **_certificate_rows(each, options),
             **_notes(target, each.certificate),
         }
         for name, text in rows.items():
@@ -121,7 +123,7 @@ def _title(target: Target, found: Found) -> str:
 
 def _network(found: Found) -> str:
     cell = found.cell
-    names = (type(cell.field).__name__, type(cell.method).__name__)
+    names = (type(cell.field).__name__, type(undelayed(cell.method)).__name__)
     return f"{names[0]} + {names[1]}, dt = {float(cell.step_size):g}"
 
 
@@ -138,8 +140,11 @@ def _notes(target: Target, certificate: Certificate) -> dict[str, str]:
     return {"note": notes} if notes else {}
 
 
-def _certificate_rows(certificate: Certificate, options: _Certify) -> Mapping[str, str]:
+def _certificate_rows(found: Found, options: _Certify) -> Mapping[str, str]:
+    certificate = found.certificate
     rows = dict(certificate.described())
+    if not certificate and unproven(found.cell):
+        return rows
     if not certificate:
         return rows | {"try": "--input-bound B, --region reachable or, of a run, --region data"}
     far = certificate.horizon(options.kappa)

@@ -30,7 +30,8 @@ class AbstractField(eqx.Module):
       where it is above 1, ``u`` is the tuple of their drives (see ``odernn.StackedInput``).
     - ``fixed`` names the arrays that are drawn once and never trained (see ``odernn.trained``).
     - ``delays`` is the number of its own past states that a step reads: ``record(y)`` is what is
-      kept of them, and where ``delays`` is above 0, ``u`` is a ``DelayedDrive``.
+      kept of them, and where ``delays`` is above 0, ``u`` is a ``DelayedDrive``; ``order`` counts
+      them, too.
     - ``check_state(y)`` refuses what cannot be a state to start from.
     """
 

@@ -48,15 +48,17 @@ def cell_table() -> "Table":
 
     from . import zoo
     from ._model import parameter_count
+    from .zoo._network import size_for
 
     table = new_table(
-        f"cells (parameters: 1 channel, {_LISTED_SIZE} units)",
+        f"cells (parameters: 1 channel, {_LISTED_SIZE} units or amplitudes)",
         *("name", "field", "method", "dt", "n", "t", "parameters"),
         right=("dt", "n", "t", "parameters"),
     )
     for name, network in zoo.CELLS.items():
         # Shapes are all that is shown: drawing the weights would take seconds.
-        cell = eqx.filter_eval_shape(partial(network, 1, _LISTED_SIZE, key=jax.random.key(0)))
+        size = size_for(network.field, _LISTED_SIZE)
+        cell = eqx.filter_eval_shape(partial(network, 1, size, key=jax.random.key(0)))
         count = parameter_count(cell)
         parts = (type(cell.field).__name__, type(cell.method).__name__, f"{cell.dt:g}")
         table.add_row(name, *parts, str(cell.n), str(cell.t), f"{count:,}")
@@ -115,7 +117,12 @@ def _fields() -> list[Any]:
     import jax
 
     from . import fields
+    from .zoo._network import size_for
 
     makes = [make for make in vars(fields).values() if isinstance(make, type)]
     key = jax.random.key(0)
-    return [eqx.filter_eval_shape(partial(make, 1, _LISTED_SIZE, key=key)) for make in makes]
+    sizes = [size_for(make, _LISTED_SIZE) for make in makes]
+    return [
+        eqx.filter_eval_shape(partial(make, 1, size, key=key))
+        for make, size in zip(makes, sizes, strict=True)
+    ]

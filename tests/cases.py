@@ -43,6 +43,11 @@ class Rotor(odernn.AbstractLieField):
         return jnp.concatenate([same * a - other * b, other * a + same * b])
 
 
+def _chain(**options):
+    """Two qubits; the shorter splitting compiles faster."""
+    return lambda key: fields.PauliHamiltonian(3, 2, splitting=2, key=key, **options)
+
+
 FIELDS = {
     "Leaky": lambda key: fields.Leaky(3, 5, key=key),
     "Leaky-relu": lambda key: fields.Leaky(3, 5, activation="relu", key=key),
@@ -51,6 +56,10 @@ FIELDS = {
     "Gated": lambda key: fields.Gated(3, 5, key=key),
     "LSTM": lambda key: fields.LSTM(3, 5, key=key),
     "LEM": lambda key: fields.LEM(3, 5, key=key),
+    "Pauli-delayed": _chain(memory=2, feedback=True),
+    "Pauli-feedback": _chain(feedback=True),
+    "Pauli-lags": _chain(memory=2),
+    "Pauli": _chain(),
     "Rotor": lambda key: Rotor(3, 6, key=key),
 }
 METHODS = dict(odernn.METHODS)
@@ -63,14 +72,15 @@ UNROLLS = {
 # One network of each kind; `test_zoo.py` goes through them all.
 _NETWORKS = (
     *(zoo.RNN, zoo.GRU, zoo.LSTM, zoo.AntisymmetricRNN, zoo.coRNN, zoo.LEM),
-    *(zoo.LRU, zoo.expRNN, zoo.UnICORNN, zoo.tauGRU),
+    *(zoo.LRU, zoo.expRNN, zoo.UnICORNN, zoo.tauGRU, zoo.QUNN),
 )
 CELLS = {make.name.lower(): (lambda key, make=make: make(3, 5, key=key)) for make in _NETWORKS}
 
 
 def fits(field, method) -> bool:
-    """Whether the method can integrate the field."""
-    return method.fits(field)
+    """Whether the method can integrate the field: Delayed takes one-step methods only."""
+    one_step = isinstance(method, odernn.AbstractOneStep)
+    return method.fits(field) and (one_step or not field.delays)
 
 
 _KEY = jax.random.key(0)
@@ -82,18 +92,36 @@ LONGER = (
     *("gauss3", "radauiia3", "adamsmoulton3", "adamsmoulton4", "bdf3", "bdf4"),
     *("adamsbashforth4", "adamsbashforth5", "rkc10", "ssprk104"),
 )
-# Every pair is trained; another activation makes no other field, and for a method that solves
-# equations, slow to compile, the LEM is another LSTM: two blocks that relax.
-TRAINED = [
-    (field, method)
-    for field, method in PAIRS
-    if field != "Leaky-relu"
-    and (field != "LEM" or METHODS[method].explicit)
-    and (field == "Leaky" or method not in LONGER)
-]
+# Chains of qubits, slow to compile, differ in what a step reads: all by the methods made for them,
+# one by a method of each other kind.
+QUANTUM = ("lietrotter", "crouchgrossman2", "commutatorfree2")
+KINDS = (
+    *("rk4", "adaptive", "implicitmidpoint", "linearlyimpliciteuler", "rkc5"),
+    *("adamsbashforth2", "bdf2", "leapfrog", "reversiblerk4"),
+)
+
+
+def _is_trained(field: str, method: str) -> bool:
+    """Every pair is trained, but those that would tell nothing new for the time they take.
+
+    Another activation makes no other field, and for a method that solves equations, slow to
+    compile, the LEM is another LSTM: two blocks that relax.
+    """
+    if field.startswith("Pauli"):
+        return method in QUANTUM or (field == "Pauli-feedback" and method in KINDS)
+    if field == "Leaky-relu" or (field == "LEM" and not METHODS[method].explicit):
+        return False
+    return field == "Leaky" or method not in LONGER
+
+
+TRAINED = [pair for pair in PAIRS if _is_trained(*pair)]
 # These, cheap to compile, are also compared with a loop in Python, by every unroll.
 SIMPLE = ("euler", "midpoint", "heun", "rk4", "gaussseideleuler")
-SIMPLE_PAIRS = [pair for pair in PAIRS if pair[1] in SIMPLE]
+SIMPLE_PAIRS = [
+    (field, method)
+    for field, method in PAIRS
+    if method in SIMPLE and (not field.startswith("Pauli") or method == "heun")
+]
 SIMPLE_TRIPLES = [
     (*pair, unroll) for pair in SIMPLE_PAIRS for unroll in UNROLLS if unroll != "adjoint"
 ]

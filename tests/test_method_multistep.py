@@ -174,7 +174,8 @@ def test_what_is_carried_and_counted(key):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_field_fits(name):
-    assert all(cases.fits(field, METHODS[name]) for field in cases.MADE.values())
+    made = [field for field in cases.MADE.values() if not field.delays]
+    assert all(cases.fits(field, METHODS[name]) for field in made)
 
 
 # Steps that vary by a factor of two, for which even the four-step BDF is stable.

@@ -63,8 +63,9 @@ def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess:
 # --- Imports run one way -----------------------------------------------------------------------
 
 RANKS = (
-    {"_version", "_typing", "_results", "_files"},
-    {"_tableau", "_interpolation", "_operator", "_initial"},
+    {"_version", "_typing"},
+    {"_results", "_files"},
+    {"_tableau", "_interpolation", "_operator", "_initial", "_pauli"},
     {"_stability", "_field", "_unroll", "tasks"},
     {"_method", "fields", "_enclosure"},
     {"_cell"},
@@ -167,6 +168,7 @@ HEAVY = {
     "optimistix",
     "orbax",
     "pandas",
+    "pennylane",
     "rich",
     "sklearn",
     "torch",

@@ -8,12 +8,17 @@ import pytest
 
 from odernn import InputError
 from odernn.train import FORMAT, Config
+from odernn.train._config import CELL_OPTIONS
 
 
 @pytest.mark.parametrize(
     ("field", "value", "part"),
     [
         ("hidden_size", 0, "--hidden-size is 0, it must be at least 1"),
+        ("qubits", 1, "--qubits is 1, it must be at least 2"),
+        ("memory", 0, "--memory is 0, it must be at least 1"),
+        ("memory", 10**9, "--memory is 1000000000, it must be at most 10000"),
+        ("features", 0, "--features is 0, it must be at least 1"),
         ("layers", 0, "--layers"),
         ("epochs", -1, "--epochs is -1"),
         ("batch_size", 0, "--batch-size"),
@@ -50,8 +55,16 @@ def test_defaults_are_valid():
     Config(task="digits").check()
 
 
-def test_toml_and_back(tmp_path):
-    config = Config(task="x.csv", target='a"b', dt=0.25, mask_missing=True, length=9)
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"target": 'a"b', "dt": 0.25, "mask_missing": True, "length": 9},
+        {"cell": "qunn", "qubits": 5, "memory": 3, "sharing": "global", "feedback": True},
+        {"cell": "qunn", "encoding": "trained", "features": 2, "feedback": False},
+    ],
+)
+def test_toml_and_back(given, tmp_path):
+    config = Config(task="x.csv", **given)
     path = tmp_path / "run.toml"
     path.write_text(config.to_toml())
     assert Config.from_toml(path) == config
@@ -62,7 +75,8 @@ def test_toml_has_every_value_but_the_folder():
     stored = tomllib.loads(config.to_toml())
     names = {field.name for field in dataclasses.fields(Config)}
     left_out = {"out", "method", "dt", "interpolation", "length", "train_size", "target"}
-    assert names - stored.keys() == left_out
+    others = set(CELL_OPTIONS) - {"hidden_size"}  # of another cell, or the cell's own
+    assert names - stored.keys() == left_out | others
 
 
 def test_whole_numbers_serve_as_floats(tmp_path):
@@ -84,6 +98,8 @@ def test_whole_numbers_serve_as_floats(tmp_path):
         ("epochs = 1.5", "must be of type int"),
         ("bidirectional = 1", "must be of type bool"),
         ('readout = "first"', "one of 'auto', 'last', 'mean', 'each'"),
+        ('sharing = "none"', "sharing is 'none', it must be one of 'global', 'site'"),
+        ("feedback = 1", "feedback is 1, it must be of type bool"),
         ("epochs = ", "not valid TOML"),
         (f'format = {FORMAT + 1}\nodernn = "9.9"', "(odernn 9.9), this version reads format"),
     ],
@@ -116,3 +132,12 @@ def test_what_is_left_open_is_settled_for_the_task():
     assert one.dropout == none.dropout == 0.5  # what is given stays
     assert Config(task="adding", cell="lstm").settled(one_label=False).learning_rate == 0.005
     assert one.settled(one_label=False) == one
+
+
+def test_a_layer_has_64_units_or_amplitudes_if_no_size_is_given():
+    units, qubits = (
+        Config(task="adding", cell=cell).settled(one_label=False) for cell in ("GRU", "QUNN")
+    )
+    assert units.cell_options == {"hidden_size": 64}
+    assert 2 ** qubits.cell_options.pop("qubits") == 64
+    assert Config(task="adding", cell="qunn", qubits=3).settled(one_label=True).qubits == 3

@@ -27,7 +27,8 @@ def config(**changes) -> Config:
 
 @pytest.mark.parametrize("cell", sorted(zoo.CELLS))
 def test_every_cell_of_the_zoo_builds(cell, key):
-    model = build_model(config(cell=cell, hidden_size=4), ADDING, key)
+    size = {"qubits": 4} if cell == "qunn" else {"hidden_size": 4}
+    model = build_model(config(cell=cell, **size), ADDING, key)
     assert jax.eval_shape(model, jnp.ones((4, 2))).shape == (1,)
 
 

@@ -64,6 +64,7 @@ def test_declared_and_measured_class_agree(name, key):
         "minlstm": "0-1",
         "momentumrnn": "1-2",
         "ltc": "6-1",
+        "qunn": "0-1",
     }.items(),
 )
 def test_classes_known_beforehand(name, expected, key):
@@ -74,6 +75,7 @@ COMPLICATED = (
     *("taugru", "mut3", "nas", "mclstm", "tlstm", "unicornn", "momentumrnn"),
     *("urnn", "scornn", "exprnn", "incrementalrnn", "ltc", "cfc"),
     *("linossim", "linossimex", "lru", "s4d", "lmu", "hippolegs"),
+    "qunn",
 )
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .._field import AbstractField, DelayedDrive
-from .._interpolation import drive_at, within
+from .._interpolation import Polynomial, drive_at, within
 from .._results import InputError
 from .._stability import AbstractStability, GrowthStability, RungeKuttaStability, exact_growth
 from .._typing import Array, Drive, Scalar, State
@@ -349,6 +349,15 @@ class Delayed(AbstractUniform):
 
     def step(self, field: AbstractField, time: Scalar, state: State, u: Drive, dt: Scalar) -> State:
         y, past = state["y"], state["past"]
-        after = self.method.step(field, time, y, DelayedDrive(u, past), dt)
+        after = self.method.step(field, time, y, _with_past(u, past), dt)
         record = field.record(self.method.current(y))
         return {"y": after, "past": jnp.concatenate([record[None], past[:-1]])}
+
+
+def _with_past(u: Drive, past: Array) -> Drive:
+    """Return the drive with the records, which are held where the input is interpolated."""
+    if not isinstance(u, Polynomial):
+        return DelayedDrive(u, past)
+    value, *slopes = u.coefficients
+    zero = jnp.zeros_like(past)
+    return Polynomial((DelayedDrive(value, past), *(DelayedDrive(c, zero) for c in slopes)))

@@ -54,7 +54,7 @@ class Adjoint(AbstractUnroll):
     def __call__(
         self, step: Step, prepare: Prepare, y0: State, inputs: PyTree
     ) -> tuple[State, State]:
-        local = LocalStep(step, y0, jax.eval_shape(prepare, inputs))
+        local = LocalStep(step, y0, eqx.filter_eval_shape(prepare, inputs))
         run = jax.checkpoint(
             partial(run_block, local, prepare),
             prevent_cse=False,

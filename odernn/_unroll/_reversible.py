@@ -103,7 +103,7 @@ def _forward(
     count = length // size
     whole = count * size
     tree = jax.tree.structure(y)
-    local = LocalStep(step, y, jax.eval_shape(prepare, inputs))
+    local = LocalStep(step, y, eqx.filter_eval_shape(prepare, inputs))
 
     def run(y, inputs):
         v = jax.tree.leaves(prepare(inputs))
@@ -206,7 +206,7 @@ def _back(
     def run(varied, y):
         parameters, inputs = eqx.combine(varied, fixed)
         step, prepare = eqx.combine(parameters, static)
-        local = LocalStep(step, y, jax.eval_shape(prepare, inputs))
+        local = LocalStep(step, y, eqx.filter_eval_shape(prepare, inputs))
         return run_block(local, prepare, y, inputs, states)
 
     _, pull = jax.vjp(run, varied, y)

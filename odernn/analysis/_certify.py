@@ -22,7 +22,7 @@ from ._conditions import rates_of_field
 from ._jacobians import box_of_data, field_set, reachable, step_set
 from ._region import Region, everywhere, state_size
 from ._special import special_rates
-from ._structural import structural_rates
+from ._structural import structural_rates, unproven
 
 ENCLOSURE = "enclosure of all step Jacobians by interval arithmetic (Moore 1966) in Bernstein form"
 _WORST_CONDITION = 1e6
@@ -86,8 +86,11 @@ def _best(cell: Cell, region: Region, norm: Norm | None) -> Certificate:
     found = [r for r in _rates(cell, region, norm, reasons) if r.lower > 0 or r.upper < math.inf]
     certificates = [certificate_of(cell, region, rates) for rates in _combined(found)]
     if not certificates:
-        why = "; ".join(dict.fromkeys(reasons)) or "the Jacobian is unbounded on this region"
-        hint = "" if region.bounded_inputs else " Try a box of states and inputs, or data."
+        final = unproven(cell)
+        why = final or "; ".join(dict.fromkeys(reasons))
+        why = why or "the Jacobian is unbounded on this region"
+        helps = not final and not region.bounded_inputs
+        hint = " Try a box of states and inputs, or data." if helps else ""
         return Certificate(
             0.0,
             math.inf,

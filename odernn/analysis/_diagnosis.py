@@ -25,7 +25,7 @@ class Diagnosis:
     - ``norms`` (S, T), the 2-norms of the step Jacobians: exact up to 32 states; of larger
       ones by subspace iteration, which comes from below.
     - ``eigenvalues``, of step Jacobians on sampled steps; ``field_eigenvalues``, of ``dt dF/dy``
-      there, or None where the step is no cell on a real state.
+      there, or None where the step is no cell on a real state, or reads past states.
     - ``lyapunov``, exponents per step, largest first: all of them up to 32 states, else 8.
     - ``horizon``, the effective memory horizon: the largest lag with a gradient in [1/kappa,
       kappa]; ``horizon_is_bound``: that is the largest lag measured, so it may be longer;

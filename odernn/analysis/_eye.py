@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._cell import Cell
+from ..zoo._network import undelayed
 from ._certificate import Certificate
 from ._figure import (
     BLUE,
@@ -36,6 +37,8 @@ _TITLE = 60
 """Letters that the title has room for."""
 _SMOOTH = 0.5
 """Jumps up to this part of the spread can be followed by the eye."""
+_ROUNDING = 1e-6
+"""Exponents below this are zero in single precision."""
 _FLOOR = 12.0
 """Decades that the certified band may add below or above what was measured."""
 
@@ -79,7 +82,7 @@ def _title(diagnosis: Any, cell: Cell | None) -> str:
     if cell is None:
         return textwrap.shorten(str(diagnosis.name), _TITLE, placeholder=" …")
     dt = cell.step_size
-    method = type(cell.method).__name__
+    method = type(undelayed(cell.method)).__name__
     name = diagnosis.name if method in diagnosis.name else f"{diagnosis.name} + {method}"
     return f"{textwrap.shorten(name, _TITLE - 13, placeholder=' …')}, dt = {float(dt):.3g}"
 
@@ -163,7 +166,8 @@ def _draw_corridor(axes: "Axes", diagnosis: Any, certificate: Certificate | None
     seen = np.concatenate([a[np.isfinite(a)] for a in (middle, low, high)])
     bottom, top = min(seen.min(initial=0.0), -kappa), max(seen.max(initial=0.0), kappa)
     margin = max(0.12 * (top - bottom), 0.1)
-    bottom, top = bottom - margin, top + margin
+    # Room for the note below the line 1/kappa, where nothing else is.
+    bottom, top = bottom - margin * (3 if bottom == -kappa else 1), top + margin
     if certificate:
         bottom, top = _draw_band(axes, certificate, lags, bottom, top)
     axes.fill_between(lags, powers(low), powers(high), color=BLUE, alpha=0.25, linewidth=0)
@@ -237,6 +241,7 @@ def _draw_spectrum(axes: "Axes", diagnosis: Any) -> None:
     axes.set_title("Lyapunov exponents")
     values = np.ravel(np.asarray(diagnosis.lyapunov, np.float64))
     shown = np.sort(values[np.isfinite(values)])[::-1]
+    shown = np.where(np.abs(shown) < _ROUNDING, 0.0, shown)
     axes.axhline(0, color=SOFT, linewidth=0.8, linestyle="--")
     axes.set(xlabel="index", ylabel="per step")
     if not shown.size:

@@ -41,8 +41,8 @@ def find_fixed_points(
     """Return the distinct fixed points of a step that Newton's method finds from some starts.
 
     It solves ``step(y, x) = y`` by Newton's method, whose steps are shortened until the residual
-    falls. A point is reported only where the residual and the last update are small; that none is
-    found does not mean that there is none.
+    falls. A point is reported only where the residual and the last update are small, and it
+    is a state (of qubits it has norm 1); that none is found does not mean that there is none.
 
     **Arguments**: ``step``, a ``Cell`` or ``Layer``, or any function ``(y, x) -> y`` or
     ``(y, x) -> (y, output)``; ``x``, the input that is held, of shape (input,); ``starts``, states
@@ -111,7 +111,7 @@ def fixed_points(
     states = [recurrence.layout.join(v, r) for v, r in _rows((chosen, carried), len(kept))]
     found = []
     for i, state, matrix in zip(kept, states, matrices, strict=True):
-        if not np.isfinite(matrix).all():
+        if not np.isfinite(matrix).all() or not _is_state(recurrence.step, state):
             continue
         eigenvalues = np.linalg.eigvals(matrix).astype(complex)
         eigenvalues = eigenvalues[np.argsort(-np.abs(eigenvalues), kind="stable")]
@@ -119,6 +119,17 @@ def fixed_points(
         state = jax.tree.map(np.asarray, state)
         found.append(FixedPoint(state, eigenvalues, radius, radius < 1, float(residuals[i])))
     return tuple(sorted(found, key=lambda point: point.spectral_radius))
+
+
+def _is_state(step: Any, state: PyTree) -> bool:
+    """Whether a cell may be in a state: a linear step leaves zero, which is none of a qubit."""
+    if not isinstance(step, Cell):
+        return True
+    try:
+        step.field.check_state(step.method.current(state))
+    except InputError:
+        return False
+    return True
 
 
 def _rows(tree: PyTree, count: int) -> list[Any]:

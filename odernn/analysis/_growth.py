@@ -12,6 +12,7 @@ import numpy as np
 from .._method import (
     AbstractMethod,
     AlgebraicallyReversible,
+    Delayed,
     LinearlyImplicitEuler,
     Substeps,
 )
@@ -117,8 +118,10 @@ def families(methods: Mapping[str, AbstractMethod]) -> list[Alike]:
 def acts_on_eigenvalues(method: AbstractMethod) -> bool:
     """Return whether a step on ``y' = G y`` grows by R of each eigenvalue of ``dt G``.
 
-    Not so where parts or blocks of a field are treated in different ways.
+    Not so where parts or blocks of a field are treated in different ways, or past states are read.
     """
+    if isinstance(method, Delayed):
+        return False
     if isinstance(method, Substeps | AlgebraicallyReversible):
         return acts_on_eigenvalues(method.method)
     known = isinstance(method.stability, RungeKuttaStability | MultistepStability)

@@ -32,14 +32,16 @@ def step_set(cell: Cell, region: Region) -> MatrixSet:
 def field_set(cell: Cell, region: Region) -> MatrixSet:
     """Return a set that contains the Jacobians dF/dy of the cell's field on the region.
 
-    Raises ``NotEnclosed`` as ``step_set`` does, for fields that change with time, and for inputs
-    that are interpolated, which the step sees outside the region.
+    Raises ``NotEnclosed`` as ``step_set`` does, for fields that change with time or read their own
+    past, and for inputs that are interpolated, which the step sees outside the region.
     """
     if not isinstance(cell.interpolation, HeldInput | StackedInput):
         raise NotEnclosed("inputs are interpolated")
     field = cell.field
     y, x = jax.eval_shape(field.initial_state), _example_input(cell)
     _check_real(y)
+    if field.delays:
+        raise NotEnclosed("the field reads its own past")
     size = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(y))
     # What a method carries besides comes after, or is not there.
     state = region.state_lower[:size], region.state_upper[:size]

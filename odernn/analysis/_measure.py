@@ -24,6 +24,7 @@ from .._layer import Layer
 from .._results import InputError
 from .._typing import Array, PyTree
 from .._unroll._linear import evaluate, program_of_call
+from ..zoo._network import undelayed
 from ._order import _take
 
 DENSE = 32
@@ -158,7 +159,7 @@ def take(step: Any, y: PyTree = None) -> tuple[Recurrence, PyTree]:
     if isinstance(step, Layer | Cell):
         layer = step if isinstance(step, Layer) else Layer(step)
         cell, (start, _) = layer.cell, layer._start(y)
-        name = f"{type(cell.field).__name__} + {type(cell.method).__name__}"
+        name = f"{type(cell.field).__name__} + {type(undelayed(cell.method)).__name__}"
         form = layout(start, numbers=cell.method.memory == 0)
         return Recurrence(cell, form, name, layer.reverse), start
     found = _take(step)
@@ -176,7 +177,7 @@ def take(step: Any, y: PyTree = None) -> tuple[Recurrence, PyTree]:
     name = type(step).__name__ if isinstance(step, eqx.Module) else ""
     name = name or getattr(step, "__name__", type(step).__name__)
     form = layout(y)
-    return Recurrence(found.function, form, name, first_leaf=found.hidden_size is not None), y
+    return Recurrence(found.function, form, name, first_leaf=found.block_size is not None), y
 
 
 def check_step(recurrence: Recurrence, y: PyTree, x: Any) -> None:
@@ -276,8 +277,8 @@ def field_jacobians(recurrence: Recurrence, vectors: Array, rests: Any, items: A
 
 
 def has_real_field(recurrence: Recurrence) -> bool:
-    """Whether it is a cell, on a real state."""
-    if not isinstance(recurrence.step, Cell):
+    """Whether it is a cell on a real state, whose field reads no past ones."""
+    if not isinstance(recurrence.step, Cell) or recurrence.step.field.delays:
         return False
     state = jax.eval_shape(recurrence.step.field.initial_state)
     return all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(state))

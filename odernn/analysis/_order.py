@@ -66,7 +66,7 @@ class _Step(NamedTuple):
     function: Callable[[PyTree, PyTree], PyTree]
     y: PyTree = None
     x: PyTree = None
-    hidden_size: int | None = None
+    block_size: int | None = None
     implicit: bool = False
     declared: int | None = None  # n of an implicit method
 
@@ -90,8 +90,8 @@ def classify(
     ``y`` and ``x``, a state and an input without a batch axis (arrays, pytrees of them, or
     ``jax.ShapeDtypeStruct``), which only a function needs, one of a Linen cell say:
     ``lambda y, x: cell.apply(params, y, x)[0]``;
-    ``hidden_size``, by default the step's own, but not more than the largest leaf of the state has
-    elements; of a function the size of the last axis of that leaf.
+    ``hidden_size``, by default the step's own (a field's ``block_size``), but not more than the
+    largest leaf of the state has elements; of a function the size of the last axis of that leaf.
 
     Of a multistep method a later step is measured, not one of the first, which are another
     method's. A method that solves equations is marked implicit; where Newton's method does it the
@@ -129,7 +129,7 @@ def classify(
     n = None if level == math.inf else int(level)
     if found.implicit and n is None:
         n = found.declared
-    blocks = _blocks(state, hidden_size, found.hidden_size)
+    blocks = _blocks(state, hidden_size, found.block_size)
     read = [highest([v]) > _NONE for v in state]
     return Class(n, sum(k for k, r in zip(blocks, read, strict=True) if r), found.implicit)
 
@@ -183,7 +183,7 @@ def _of_cell(cell: Cell) -> _Step:
 
     y = jax.eval_shape(cell.initial_state)
     x = jax.ShapeDtypeStruct(cell.input_shape, jnp.finfo(cell.field.dtype).dtype)
-    return _Step(step, y, x, cell.hidden_size, not cell.method.explicit, cell.n)
+    return _Step(step, y, x, cell.field.block_size, not cell.method.explicit, cell.n)
 
 
 def _of_equinox(cell: eqx.nn.GRUCell | eqx.nn.LSTMCell) -> _Step:

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._cell import Cell
@@ -21,6 +23,7 @@ from .._method import (
     Splitting,
     Strang,
 )
+from .._method._lie import AbstractLieGroup
 from ..fields import Conservative, ContractingLeaky, ContractingOscillator
 from ._certificate import Rates
 from ._conditions import rates_of_field
@@ -86,11 +89,11 @@ def structural_rates(cell: Cell, region: Region, dt: float) -> list[Rates]:
 
     These are the theorems of ``rates_of_field`` on the bounds that the field has by construction
     (``AbstractCertifiedField``), and those for its linear part and the rest under IMEX Euler, ETD1
-    and the sequential Euler method of the oscillator. Empty for other fields, and where the region
-    goes beyond the states for which the bounds hold.
+    and the sequential Euler method of the oscillator. Empty for other fields, for those that read
+    past states, and where the region goes beyond the states for which the bounds hold.
     """
     field, method = cell.field, cell.method
-    if not isinstance(field, AbstractCertifiedField):
+    if not isinstance(field, AbstractCertifiedField) or field.delays:
         return []
     known = field.certified
     size = len(region.state_lower)
@@ -133,7 +136,34 @@ def _keeps_norms(field: AbstractCertifiedField, method: AbstractMethod) -> bool:
     """Whether the step of a method is a rotation where the field's flow is one."""
     if isinstance(method, LieTrotter | Strang | Splitting):
         return not method.methods
-    return isinstance(field, Conservative) and isinstance(method, ETD1 | Lawson4 | ImplicitMidpoint)
+    if isinstance(method, AbstractLieGroup):
+        return True
+    if isinstance(method, ImplicitMidpoint):  # Cayley's transform of a skew matrix
+        return True
+    return isinstance(field, Conservative) and isinstance(method, ETD1 | Lawson4)
+
+
+def unproven(cell: Cell) -> str | None:
+    """Return why nothing holds for all parameters; None where something does, or a region may help.
+
+    It is about fields of which nothing else can be said: their structure gives no bound, or their
+    state is complex, which interval arithmetic does not take.
+    """
+    field = cell.field
+    if not isinstance(field, AbstractCertifiedField):
+        return None
+    known = field.certified
+    if not known.isometry:
+        bounds = (known.growth, known.size, known.circle, known.linear)
+        return known.source if bounds == (None,) * len(bounds) else None
+    state = jax.tree.leaves(jax.eval_shape(field.initial_state))
+    if _keeps_norms(field, cell.method) or not any(map(jnp.iscomplexobj, state)):
+        return None
+    name = type(cell.method).__name__
+    return (
+        f"the exact flow keeps norms ({known.source}), but a step of {name} is not known to: take "
+        "LieTrotter() or Strang()"
+    )
 
 
 def _of_parts(

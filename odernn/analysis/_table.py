@@ -13,6 +13,7 @@ from .._cell import Cell
 from .._method import AbstractMethod, Substeps
 from .._model import parameter_count, trained
 from ..zoo import CELLS, Network
+from ..zoo._network import size_for
 from ._certify import certify
 from ._jacobians import reachable
 
@@ -71,9 +72,9 @@ class Tile(NamedTuple):
 
     ``n`` and ``t`` are its class, ``implicit`` whether a step solves equations; ``method`` and
     ``dt`` its own; ``parameters`` their number as a formula in h, the hidden size, and i, the input
-    size from 2, or a number with an asterisk, for h = 64 and i = 1, where it is no polynomial;
-    ``family`` what the field is; ``certificate`` what is certified of a step's stability, if
-    anything is known.
+    size from 2, or a number with an asterisk, for h = 64 and i = 1, where it is no polynomial (of
+    qubits there are as many as have h amplitudes); ``family`` what the field is; ``certificate``
+    what is certified of a step's stability, if anything is known.
     """
 
     name: str
@@ -123,7 +124,7 @@ def certificate_kind(network: Network) -> str:
     looked for among random ones and these scaled down, with all inputs or those in [-1, 1]; else
     "none", which is no proof that there are no such parameters.
     """
-    cell = network(2, 4, key=jax.random.key(0))
+    cell = network(2, size_for(network.field, 4), key=jax.random.key(0))
     weights, rest = eqx.partition(cell, trained(cell))
     for scale in (1.0, 0.1, 0.01):
         scaled = eqx.combine(jax.tree.map(lambda a, s=scale: s * a, weights), rest)
@@ -137,7 +138,7 @@ def certificate_kind(network: Network) -> str:
 def _tile(network: Network, formulas: bool, certificates: bool) -> Tile:
     # Shapes are all that is asked for: drawing the weights would take minutes.
     key = jax.random.key(0)
-    cell = eqx.filter_eval_shape(partial(network, 1, _SIZE, key=key))
+    cell = eqx.filter_eval_shape(partial(network, 1, size_for(network.field, _SIZE), key=key))
     return Tile(
         name=network.name,
         title=network.title,
@@ -178,8 +179,8 @@ _CHECKED = ((64, 2), (10, 7))
 
 def count_parameters(network: Network, hidden: int, inputs: int) -> int:
     """Return how many parameters a network has at these sizes."""
-    key = jax.random.key(0)
-    return eqx.filter_eval_shape(lambda: parameter_count(network(inputs, hidden, key=key)))
+    key, size = jax.random.key(0), size_for(network.field, hidden)
+    return eqx.filter_eval_shape(lambda: parameter_count(network(inputs, size, key=key)))
 
 
 def _formula(count: Callable[[int, int], int]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from .. import _pauli as pauli
@@ -17,7 +18,7 @@ from .._field import (
     DelayedDrive,
     StructuralBounds,
 )
-from .._initial import Rule, by_variance, check_sizes, constant, normal
+from .._initial import Rule, by_variance, check_sizes, normal, zeros
 from .._results import InputError, require, unknown_name
 from .._typing import Array, Drive, Float, Inexact, PRNGKeyArray, Scalar, State
 from ._base import AbstractDeclaredField
@@ -39,14 +40,14 @@ SPLITTINGS = {2: _STRANG, 4: _SUZUKI}
 
 
 def _encoder_weight(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
-    """Draw W from N(0, 1/input) and V smaller."""
-    scale = jnp.repeat(jnp.array([1.0, 0.3], jnp.result_type(float)), shape[1] // 2)
-    return normal(shape[0] ** -0.5)(key, shape, field) * scale
+    """Draw W from N(0, 1/input); V is zero."""
+    first, second = jnp.split(by_variance(key, shape, field), 2, axis=1)
+    return jnp.concatenate([first, jnp.zeros_like(second)], axis=1)
 
 
-def _encoder_bias(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
-    """Return b = 0 and c = 1."""
-    return jnp.repeat(jnp.array([0.0, 1.0], jnp.result_type(float)), shape[0] // 2)
+def _present(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
+    """Return ones for the present input, zeros for those before it."""
+    return jnp.zeros(shape, jnp.result_type(float)).at[0].set(1.0)
 
 
 class Hamiltonian(NamedTuple):
@@ -70,8 +71,8 @@ class PauliHamiltonian(
     diagonal flow does not change ``<Z_i>``. A splitting is a circuit of t layers, each with its own
     angles; a Lie-group method takes the exponential of the sum, by a splitting of its own. Both
     keep the norm to rounding, at any dt. No matrix of size d is formed: a step takes O(d log d)
-    operations. The state starts as the ground state of -G_X, all amplitudes equal, where small
-    data phases are seen in first order.
+    operations. Every qubit starts in the state ``(|0> + exp(i pi/4) |1>)/sqrt(2)``, from which
+    ``<X>`` and, by theta_X, ``<Z>`` change with a small data phase in first order.
 
     Without feedback the step is unitary: linear in the state (n = 0), gradients through time
     neither grow nor vanish, it can be undone. With feedback only the norm of the state is kept.
@@ -84,8 +85,8 @@ class PauliHamiltonian(
 
     - "fixed": ``phi(x) = x E``, E (input, m) drawn once, entries from N(0, 1/input);
     - "trained": ``phi(x) = ((x W + b).(x V + c)) E``, ``features`` products of two affine forms,
-      2 features (input + 1) trained numbers; E (features, m) is fixed. It starts as ``x W E``
-      nearly;
+      2 features (input + 1) trained numbers; E (features, m) is fixed. V, b and c start
+      as zero, so that inputs are seen only as far as it helps;
     - a function from x (input,) to the m phases; arrays in an ``equinox.Module`` are trained.
 
     ``features``; ``observables``, what the next layer sees: "local", ``<X_i>``, ``<Z_i>``, ``<Z_i
@@ -127,13 +128,13 @@ class PauliHamiltonian(
 
     fixed: ClassVar[tuple[str, ...]] = ("spread", "disorder", "bond_disorder")
     rules: ClassVar[Mapping[str, Rule]] = {
-        "theta_x": normal(0.02),
-        "theta_z": normal(0.02),
-        "theta_zz": normal(0.02),
-        "theta_data": constant(0.1),
-        "theta_feedback": normal(0.02),
+        "theta_x": normal(0.01),
+        "theta_z": normal(0.01),
+        "theta_zz": normal(0.01),
+        "theta_data": _present,
+        "theta_feedback": normal(0.01),
         "encoder_weight": _encoder_weight,
-        "encoder_bias": _encoder_bias,
+        "encoder_bias": zeros,
         "spread": by_variance,
         "disorder": normal(1.0),
         "bond_disorder": normal(1.0),
@@ -240,9 +241,7 @@ class PauliHamiltonian(
         return x @ lax.stop_gradient(self.spread)
 
     def initial_state(self) -> Inexact[Array, "..."]:
-        size = 2**self.qubits
-        real = jnp.full(size, size**-0.5, self.dtype)
-        return self._state(jnp.stack([real, jnp.zeros_like(real)]))
+        return self._state(jnp.asarray(_magic(self.qubits), self.dtype))
 
     def check_state(self, y: State) -> State:
         """Return the state; raise ``InputError``, or fail at run time, if its norm is not 1."""
@@ -379,6 +378,12 @@ class PauliHamiltonian(
     def channels_size(self) -> int:
         """Number of numbers that are spread over the qubits."""
         return self.features if self.encoding == "trained" else self.input_size
+
+
+def _magic(qubits: int) -> Any:
+    """Return the product of the states (|0> + exp(i pi/4) |1>)/sqrt(2), as a pair."""
+    angle = np.pi / 4 * np.bitwise_count(np.arange(2**qubits))
+    return np.stack([np.cos(angle), np.sin(angle)]) * 2 ** (-qubits / 2)
 
 
 def _times(dt: Scalar, value: Array) -> Array:

@@ -12,7 +12,7 @@ from .._model import Model
 from .._readout import EachStep, LastStep, MeanPool
 from .._results import InputError, unknown_name
 from ..tasks import Task
-from ._config import Config
+from ._config import UNITS, Config, cell_options
 
 _INTERPOLATIONS = {"held": HeldInput, "linear": LinearInput, "cubic": CubicInput}
 _READOUTS = {"last": LastStep, "mean": MeanPool, "each": EachStep}
@@ -22,22 +22,22 @@ def build_model(config: Config, task: Task, key: jax.Array) -> Model:
     """An untrained model for `task`: layers of `config.cell` and the read-out the task needs.
 
     Raises:
-        InputError: unknown cell or method (with the nearest names), a method that does not fit
-            the cell's field, or a read-out that does not fit the task.
+        InputError: unknown cell or method (with the nearest names), an option that the cell does
+            not take, a method that does not fit its field, or a read-out that does not fit the
+            task.
     """
     readout = _readout_class(config, task)
     keys = jax.random.split(key, 2 * config.layers + 1)
-    width = config.hidden_size * (2 if config.bidirectional else 1)
-    layers = []
+    layers, size = [], task.input_size
     for index in range(config.layers):
-        size = task.input_size if index == 0 else width
         layer = Layer(_cell(config, size, keys[2 * index]))
         if config.bidirectional:
             back = Layer(_cell(config, size, keys[2 * index + 1]), reverse=True)
             layer = Bidirectional(layer, back)
         layers.append(layer)
+        size = layer.hidden_size
     return Model(
-        layers, readout(width, task.output_size, key=keys[-1]), dropout=config.dropout or 0.0
+        layers, readout(size, task.output_size, key=keys[-1]), dropout=config.dropout or 0.0
     )
 
 
@@ -55,7 +55,8 @@ def _cell(config: Config, input_size: int, key: jax.Array) -> Cell:
     name = config.cell.lower()
     if name not in zoo.CELLS:
         raise unknown_name("cell", config.cell, zoo.CELLS)
-    cell = zoo.CELLS[name](input_size, config.hidden_size, key=key)
+    network = zoo.CELLS[name]
+    cell = network(input_size, key=key, **cell_options(config.cell_options, network, UNITS))
     method = cell.method if config.method is None else _method(config.method)
     dt = cell.dt if config.dt is None else config.dt
     if config.train_dt and not isinstance(dt, eqx.Module):

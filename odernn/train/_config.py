@@ -6,16 +6,26 @@ import math
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import equinox as eqx
+import jax
 import tomli_w
 
 from .._results import InputError
+from ..zoo import CELLS, Network
+from ..zoo._network import size_for, size_name
 
 FORMAT = 1
 """Version of the run folder's files; raised when an older reader would misread them."""
 
+UNITS = 64
+"""Units of a layer that nobody gave, and amplitudes of one that is made of qubits."""
+
+CELL_OPTIONS = ("hidden_size", "qubits", "memory", "sharing", "feedback", "encoding", "features")
+"""What is handed to the cell's field; each cell takes some of them."""
 
 _RATES = {
     **dict.fromkeys(("rnn", "indrnn", "br", "reslstm"), 0.005),
@@ -39,8 +49,20 @@ class Config:
     """Task to learn: a name from `odernn list`, a .ts file or a .csv file."""
     cell: str = "cornn"
     """Cell: a name from `odernn list`."""
-    hidden_size: int = 64
-    """Units per layer."""
+    hidden_size: int | None = None
+    """Units per layer (64)."""
+    qubits: int | None = None
+    """Qubits per layer, of a cell that is made of them (6)."""
+    memory: int | None = None
+    """Inputs that a step reads, the present one and those before it (qunn)."""
+    sharing: Literal["global", "site"] | None = None
+    """One trained number for all sites of a kind of term, or one for each site (qunn)."""
+    feedback: bool | None = None
+    """Let what is measured of past states act on the state (qunn)."""
+    encoding: Literal["fixed", "trained"] | None = None
+    """How inputs become angles: by fixed random numbers, or trained (qunn)."""
+    features: int | None = None
+    """Products in a trained encoding (qunn)."""
     layers: int = 1
     """Recurrent layers, one on top of the other."""
     bidirectional: bool = False
@@ -97,6 +119,12 @@ class Config:
     out: Path | None = None
     """Run folder to create; runs/TASK-CELL-N by default."""
 
+    @property
+    def cell_options(self) -> dict[str, Any]:
+        """Those of the `CELL_OPTIONS` that are given."""
+        values = {name: getattr(self, name) for name in CELL_OPTIONS}
+        return {name: value for name, value in values.items() if value is not None}
+
     def check(self) -> None:
         """Refuse values that no run can have.
 
@@ -105,18 +133,15 @@ class Config:
         """
         if not self.task:
             raise InputError("no task given: name one (see `odernn list`), a .ts or a .csv file.")
-        for name in ("hidden_size", "layers", "epochs", "batch_size", "horizon"):
-            _at_least(self, name, 1)
-        for name, most in (("hidden_size", 100_000), ("layers", 1000)):
-            if getattr(self, name) > most:
-                raise InputError(
-                    f"{_flag(name)} is {getattr(self, name)}, it must be at most {most}."
-                )
+        check_cell_options(self.cell_options)
+        _in_range("layers", self.layers, 1, 1000)
+        for name in ("epochs", "batch_size", "horizon"):
+            _in_range(name, getattr(self, name), 1)
         for name in ("length", "train_size"):
             if getattr(self, name) is not None:
-                _at_least(self, name, 1)
-        _at_least(self, "patience", 0)
-        _at_least(self, "diagnose", 0)
+                _in_range(name, getattr(self, name), 1)
+        for name in ("patience", "diagnose"):
+            _in_range(name, getattr(self, name), 0)
         for name in ("learning_rate", "dt"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -135,9 +160,10 @@ class Config:
     def settled(self, *, one_label: bool) -> "Config":
         """The configuration with numbers in place of what it leaves open.
 
-        `one_label` says that a sequence has one class label: such data sets are small and call for
-        regularisation; series and generated tasks do not. The numbers are those with which
-        `benchmarks/digits_cells.py` compares the cells.
+        The size is 64 units, or as many qubits as have 64 amplitudes. `one_label` says that a
+        sequence has one class label: such data sets are small and call for regularisation; series
+        and generated tasks do not. The numbers are those with which `benchmarks/digits_cells.py`
+        compares the cells.
         """
         usual = {
             "learning_rate": _RATES.get(self.cell.lower(), 0.02) if one_label else 0.005,
@@ -146,6 +172,8 @@ class Config:
             "label_smoothing": 0.1 if one_label else 0.0,
             "average": 0.98 if one_label else 0.0,
         }
+        if network := CELLS.get(self.cell.lower()):
+            usual[size_name(network.field)] = size_for(network.field, UNITS)
         left_open = {k: v for k, v in usual.items() if getattr(self, k) is None}
         return dataclasses.replace(self, **left_open)
 
@@ -189,14 +217,65 @@ class Config:
         return cls(**checked)
 
 
+def check_cell_options(given: Mapping[str, Any]) -> None:
+    """Refuse options that no cell can have.
+
+    Raises:
+        InputError: a value is out of range; names the flag and the range.
+    """
+    for name, least, most in (
+        ("hidden_size", 1, 100_000),
+        ("qubits", 2, None),
+        ("memory", 1, 10_000),
+        ("features", 1, 100_000),
+    ):
+        if name in given:
+            _in_range(name, given[name], least, most)
+
+
+def cell_options(given: Mapping[str, Any], network: Network, units: int) -> dict[str, Any]:
+    """The size of a network and what is given besides, by the names of its field's arguments.
+
+    Arguments:
+        given: some of the `CELL_OPTIONS`.
+        network: whose field takes them or does not.
+        units: how many there are if no size is given; of qubits as many as have so many amplitudes.
+
+    Raises:
+        InputError: the network does not take an option; names the flag and the cells that do.
+    """
+    size = size_name(network.field)
+    options = {size: size_for(network.field, units)} | dict(given)
+    for name, value in given.items():
+        if name not in network.takes:
+            raise _not_taken(name, value, network, options[size])
+    return options
+
+
+def _not_taken(name: str, value: Any, network: Network, count: int) -> InputError:
+    if name != "hidden_size":
+        taking = " or ".join(cell for cell, other in CELLS.items() if name in other.takes)
+        return InputError(
+            f"{_flag(name)} is {value}, but {network.name} does not take it: leave it out, or take "
+            f"{taking}."
+        )
+    size = size_name(network.field)
+    cell = eqx.filter_eval_shape(lambda: network(1, count, key=jax.random.key(0)))
+    return InputError(
+        f"--hidden-size is {value}, but the size of {network.name} is {_flag(size)}: what the next "
+        f"layer sees follows from it, {cell.hidden_size} numbers of {count} {size}."
+    )
+
+
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _at_least(config: Config, name: str, least: int) -> None:
-    value = getattr(config, name)
+def _in_range(name: str, value: int, least: int, most: int | None = None) -> None:
     if value < least:
         raise InputError(f"{_flag(name)} is {value}, it must be at least {least}.")
+    if most is not None and value > most:
+        raise InputError(f"{_flag(name)} is {value}, it must be at most {most}.")
 
 
 def _unknown_key(path: Path, key: str, known: list[str]) -> InputError:

@@ -6,7 +6,7 @@ implementation, with the same weights, computes: PyTorch, another library, or th
 paper written out in NumPy.
 """
 
-from . import basic, certified, linear, liquid, memories, stable, units
+from . import basic, certified, linear, liquid, memories, quantum, stable, units
 
 _FAMILIES = (
     basic,
@@ -14,6 +14,7 @@ _FAMILIES = (
     linear,
     liquid,
     memories,
+    quantum,
     stable,
     units,
 )
