@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
 
 import tyro
 
 from ._results import InputError
 from ._target import Target, cells_in, read_target
+from .train._config import CELL_OPTIONS
 
 FLAG = tyro.conf.FlagCreatePairsOff
 TARGET = tyro.conf.arg(metavar="RUN|CELL")
@@ -24,10 +26,22 @@ class Network:
     """Step size in place of the network's own, in input steps."""
     method: str | None = None
     """Integration method in place of the network's own, for example rk4."""
-    hidden_size: int | None = None
-    """Units of a CELL (16)."""
     input_size: int | None = None
     """Inputs of a CELL (4)."""
+    hidden_size: int | None = None
+    """Units of a CELL (16)."""
+    qubits: int | None = None
+    """Qubits of a CELL that is made of them (4)."""
+    memory: int | None = None
+    """Inputs that a step of a CELL reads (qunn)."""
+    sharing: Literal["global", "site"] | None = None
+    """Whether the sites of a CELL share their numbers (qunn)."""
+    feedback: Annotated[bool, FLAG] = False
+    """Let what is measured of past states of a CELL act on its state (qunn)."""
+    encoding: Literal["fixed", "trained"] | None = None
+    """How inputs of a CELL become angles (qunn)."""
+    features: int | None = None
+    """Products in a trained encoding of a CELL (qunn)."""
 
     def read(self, text: str) -> Target:
         """What is named, with the options given."""
@@ -35,9 +49,10 @@ class Network:
             raise InputError(f"--kappa is {self.kappa:g}, it must be above 1, and finite.")
         if self.dt is not None and not 0 < self.dt < math.inf:
             raise InputError(f"--dt is {self.dt:g}, it must be positive and finite.")
+        given = {name: getattr(self, name) for name in CELL_OPTIONS}
         return read_target(
             text,
-            hidden_size=self.hidden_size,
+            options={name: v for name, v in given.items() if v is not None and v is not False},
             input_size=self.input_size,
             dt=self.dt,
             method=self.method,

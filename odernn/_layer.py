@@ -373,12 +373,11 @@ def _check_sequence(xs: Array, input_size: int) -> int:
 
 
 def _check_finite(xs: Array) -> None:
-    wrong = np.argwhere(~np.isfinite(np.asarray(xs)))
-    if len(wrong):
+    if len(wrong := np.argwhere(~np.isfinite(np.asarray(xs)))):
         step, channel = wrong[0]
         raise InputError(
-            f"xs has {len(wrong)} values that are not finite, the first is {xs[step, channel]} at "
-            f"step {step}, channel {channel}: mask such steps (mask=) or mend the data."
+            f"xs is not finite in {len(wrong)} places: {xs[step, channel]} at step {step}, channel "
+            f"{channel}, is the first; mask such steps (mask=) or mend the data."
         )
 
 

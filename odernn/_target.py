@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from .tasks import Dataset
     from .train import Config
 
-INPUT_SIZE, HIDDEN_SIZE = 4, 16
-"""Sizes of a network of the zoo that nobody gave."""
+INPUT_SIZE, UNITS = 4, 16
+"""Sizes of a network of the zoo that nobody gave; qubits have so many amplitudes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,21 +55,21 @@ class Sequences(NamedTuple):
 def read_target(
     text: str,
     *,
-    hidden_size: int | None = None,
+    options: Mapping[str, Any],
     input_size: int | None = None,
     dt: float | None = None,
     method: str | None = None,
 ) -> Target:
     """Return what is named: `module:name`, a network of the zoo, or a folder.
 
-    A network gets random weights and the sizes given. `dt` and `method` replace those of every
-    cell.
+    A network gets random weights, `input_size` and the `options` given, which are some of the
+    `CELL_OPTIONS` of a configuration. `dt` and `method` replace those of every cell.
 
     Raises:
         InputError: nothing has that name (with the nearest), a run that is not finished, a saved
             model that cannot be read, options that do not fit.
     """
-    found = _read(text, hidden_size, input_size)
+    found = _read(text, options, input_size)
     if dt is None and method is None:
         return found
     from ._method import METHODS
@@ -82,28 +83,31 @@ def read_target(
     return dataclasses.replace(found, model=replace(found.model, method=chosen, dt=dt))
 
 
-def _read(text: str, hidden_size: int | None, input_size: int | None) -> Target:
+def _read(text: str, options: Mapping[str, Any], input_size: int | None) -> Target:
     import jax
 
     from . import zoo
+    from .train._config import cell_options, check_cell_options
 
-    sizes = {"--hidden-size": hidden_size, "--input-size": input_size}
-    for flag, size in sizes.items():
-        if size is not None and size < 1:
-            raise InputError(f"{flag} is {size}, it must be at least 1.")
-    if ":" in text:
-        if hidden_size is not None:
-            raise InputError(f"--hidden-size is for a network of the zoo: {text} has its own.")
-        return Target(text, text.rpartition(":")[2], imported(text))
+    if input_size is not None and input_size < 1:
+        raise InputError(f"--input-size is {input_size}, it must be at least 1.")
+    check_cell_options(options)
     if text.lower() in zoo.CELLS:
-        network = zoo.CELLS[text.lower()]
-        inputs, units = input_size or INPUT_SIZE, hidden_size or HIDDEN_SIZE
-        cell = network(inputs, units, key=jax.random.key(0))
-        note = f"random weights (seed 0), inputs: {inputs}, units: {units}"
+        network, inputs = zoo.CELLS[text.lower()], input_size or INPUT_SIZE
+        chosen = cell_options(options, network, UNITS)
+        cell = network(inputs, key=jax.random.key(0), **chosen)
+        shown = {"inputs": inputs} | chosen
+        words = ", ".join(f"{name}: {value}" for name, value in shown.items())
+        note = f"random weights (seed 0), {words.replace('hidden_size', 'units')}"
         return Target(network.name, network.name, cell, notes=(note,), random=True)
-    given = [flag for flag, size in sizes.items() if size is not None]
-    if given and Path(text).exists():
-        raise InputError(f"{given[0]} is for a network of the zoo: {text} has its own sizes.")
+    given = [*options]
+    if input_size is not None and ":" not in text:  # an imported function takes it
+        given.append("input_size")
+    if given and (":" in text or Path(text).exists()):
+        flag = "--" + given[0].replace("_", "-")
+        raise InputError(f"{flag} is for a network of the zoo: {text} has its own.")
+    if ":" in text:
+        return Target(text, text.rpartition(":")[2], imported(text))
     return _read_folder(text)
 
 

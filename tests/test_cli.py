@@ -21,6 +21,7 @@ from odernn import InputError, RunFailed
 from odernn._cli import main
 from odernn._storage import save
 from odernn.tasks._csv import read_table
+from odernn.zoo._network import size_for
 
 TINY = ["--cell", "rnn", "--hidden-size", "3", "--epochs", "1", "--batch-size", "16"]
 
@@ -138,7 +139,8 @@ def test_list(capsys, monkeypatch):
     assert cells["rk4"][:4] == ["│", "4", "│", "4"]
     assert cells["euler"][:4] == ["│", "1", "│", "1"]
     for name, make in odernn.zoo.CELLS.items():
-        cell = eqx.filter_eval_shape(lambda make=make: make(1, 64, key=jax.random.key(0)))
+        size = size_for(make.field, 64)
+        cell = eqx.filter_eval_shape(lambda m=make, s=size: m(1, s, key=jax.random.key(0)))
         *_, n, _, t, _, _count, _ = cells[name]
         assert (n, t) == (str(cell.n), str(cell.t)), name
     units = 64

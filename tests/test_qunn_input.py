@@ -70,12 +70,12 @@ def test_more_qubits_than_this_machine_holds_are_refused_before_anything_is_draw
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [(np.nan, "the first is nan at step 3, channel 1"), (np.inf, "the first is inf at step 3")],
+    [(np.nan, "nan at step 3, channel 1, is the first"), (np.inf, "inf at step 3")],
 )
 def test_inputs_that_are_not_finite(value, message):
     xs = np.zeros((6, 2))
     xs[3, 1] = xs[5, 0] = value
-    with pytest.raises(InputError, match=f"xs has 2 values that are not finite, {message}"):
+    with pytest.raises(InputError, match=f"xs is not finite in 2 places: {message}"):
         odernn.Layer(_qunn(memory=2))(jnp.asarray(xs))
 
 

@@ -13,6 +13,7 @@ from odernn.train import Config, build_model, first_cell
 from odernn.train._curves import plot_curves
 from odernn.train._loop import _optimiser, _schedule
 from odernn.train._loss import Batch, batches, outputs, sums
+from odernn.zoo._network import size_name
 
 ADDING = tasks.get("adding", length=4, train_size=8)
 COPY = tasks.get("copy", length=1, train_size=8)
@@ -27,7 +28,7 @@ def config(**changes) -> Config:
 
 @pytest.mark.parametrize("cell", sorted(zoo.CELLS))
 def test_every_cell_of_the_zoo_builds(cell, key):
-    size = {"qubits": 4} if cell == "qunn" else {"hidden_size": 4}
+    size = {"hidden_size": None, size_name(zoo.CELLS[cell].field): 4}
     model = build_model(config(cell=cell, **size), ADDING, key)
     assert jax.eval_shape(model, jnp.ones((4, 2))).shape == (1,)
 

@@ -12,6 +12,7 @@ from .._cell import Cell, TrainedStep
 from .._model import Model, parameter_count
 from .._version import __version__
 from ..tasks import Task
+from ..zoo._network import undelayed
 from ._build import first_cell
 from ._config import Config
 from ._loop import CERTIFIED, Observer, Position
@@ -131,7 +132,7 @@ def show_start(console: Console, config: Config, task: Task, model: Model, folde
     """Print what is trained, on what and where it is kept."""
     lines = {
         "task": _describe_task(task),
-        "network": f"{config.cell}, {config.layers} x {config.hidden_size} units"
+        "network": f"{config.cell}, {config.layers} x {_describe_size(config)}"
         + (", both directions" if config.bidirectional else ""),
         **describe_cell(first_cell(model)),
         "parameters": f"{parameter_count(model):,}",
@@ -160,10 +161,16 @@ def describe_cell(cell: Cell) -> dict[str, str]:
         step = f"{cell.dt:g}"
     return {
         "field": type(cell.field).__name__,
-        "method": type(cell.method).__name__,
+        "method": type(undelayed(cell.method)).__name__,
         "dt": step,
         "class": f"{cell.n}-{cell.t} (n-t)",
     }
+
+
+def _describe_size(config: Config) -> str:
+    return (
+        f"{config.qubits} qubits" if config.hidden_size is None else f"{config.hidden_size} units"
+    )
 
 
 def _describe_task(task: Task) -> str:

@@ -17,11 +17,13 @@ import numpy as np
 
 from .. import tasks
 from .._cell import TrainedStep
+from .._method import METHODS
 from .._model import Model, parameter_count
 from .._results import InputError
 from .._storage import save
 from ..analysis._certificate import Certificate
 from ..tasks import Task
+from ..zoo._network import undelayed
 from . import _folder as folders
 from ._build import build_model, first_cell
 from ._checkpoint import Checkpoints
@@ -147,10 +149,16 @@ def _keeper(config: Config, task: Task, model: Model) -> Keeper | None:
 
 
 def _with_step(config: Config, model: Model) -> Config:
-    """The configuration with the method and the step size that the cell has of its own accord."""
+    """The configuration with the method and the step size that the cell has of its own accord.
+
+    A method that has no name stays the cell's own: LTC's substeps, say.
+    """
     cell = first_cell(model)
     dt = cell.dt.initial if isinstance(cell.dt, TrainedStep) else cell.dt
-    return dataclasses.replace(config, method=type(cell.method).__name__.lower(), dt=dt)
+    own = undelayed(cell.method)
+    names = (name for name, method in METHODS.items() if eqx.tree_equal(method, own))
+    method = next(names, None) if config.method is None else config.method
+    return dataclasses.replace(config, method=method, dt=dt)
 
 
 def get_task(config: Config) -> Task:
@@ -280,7 +288,7 @@ def _finish(trainer: Trainer, folder: Path) -> RunResult:
             "steps": position.step,
             "cell": config.cell,
             "field": type(cell.field).__name__,
-            "method": type(cell.method).__name__,
+            "method": type(undelayed(cell.method)).__name__,
             "n": cell.n,
             "t": cell.t,
             "parameters": parameter_count(model),
