@@ -135,7 +135,7 @@ than qubits the fixed encoding shows a QUNN {QUBITS} combinations of them only.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--picture", type=Path, default=IMAGES / "qunn_parameters.svg")
     picture = parser.parse_args().picture
     counts = {
