@@ -4,8 +4,8 @@ A state of m qubits is its d = 2^m amplitudes as a pair of real arrays, ``psi`` 
 real parts, then the imaginary ones. Qubit 0 is the most significant bit of the index. Hamiltonians
 are ``H = sum_i x_i X_i + sum_i z_i Z_i + sum_i c_i Z_i Z_{i+1}``. A step takes O(d log d)
 operations and O(d) memory: neighbouring qubits are rotated together by small matrices, and tables
-of the diagonal have about sqrt(d) entries, for each half of the chain. ``benchmarks/qunn_layouts``
-has measured the alternatives.
+of the diagonal have about sqrt(d) entries, for each half of the chain. The alternatives are
+measured in ``benchmarks/qunn_layouts.py``.
 
 Derivatives are those of the flows themselves: ``d exp(-i H) psi = exp(-i H) dpsi - i dH exp(-i H)
 psi`` where the terms of H commute, so that the way back needs the result alone.
@@ -257,7 +257,7 @@ def _by_minus_i(psi: Pair) -> Pair:
     return jnp.concatenate([imaginary, -real])
 
 
-def _parts(psi: Float[Array, "2 ..."]) -> list[Float[Array, "1 ..."]]:
+def _parts(psi: Float[Array, "2 ..."]) -> Sequence[Float[Array, "1 ..."]]:
     """Return real and imaginary parts. What is indexed is padded on the way back: much slower."""
     return lax.split(psi, (1, 1))
 

@@ -174,7 +174,7 @@ def test_a_method_that_does_not_keep_the_norm_is_not_certified(key, capsys):
     assert main(["certify", "qunn", "--method", "rk4"]) == 0
     out = words(capsys)
     assert "certificate none" in out and "a step of RK4 is not known to" in out
-    midpoint = odernn.replace(qunn(key), method=odernn.ImplicitMidpoint())
+    midpoint = odernn.replace(qunn(key), method=odernn.ImplicitMidpoint(), dt=20.0)
     assert certify(midpoint).kind == "isometry"
     for cell, kept in ((midpoint, True), (odernn.replace(midpoint, method=odernn.RK4()), False)):
         xs = jax.random.normal(key, (20, 1))

@@ -109,7 +109,7 @@ class _Dense:
 
 @pytest.mark.parametrize("feedback", FEEDBACK)
 @pytest.mark.parametrize("sharing", SHARINGS)
-@pytest.mark.parametrize("qubits", [2, 3, 6])
+@pytest.mark.parametrize("qubits", [2, 6])
 def test_every_flow_is_the_exponential_of_its_pauli_strings(qubits, sharing, feedback, rng):
     field = _cell(rng, qubits, memory=2, sharing=sharing, feedback=feedback).field
     dense, psi, dt = _Dense(field, rng), _state(field, rng), 0.7
@@ -253,7 +253,7 @@ REVERSIBLE = [
     (odernn.LieTrotter(), 1, True),
     (odernn.Strang(), 1, True),
     (odernn.LieTrotter(), 3, False),
-    (odernn.CommutatorFree(4), 3, False),
+    (odernn.CommutatorFree(3), 2, False),
 ]
 
 
@@ -267,7 +267,7 @@ def test_steps_are_undone(method, memory, feedback, rng):
 @pytest.mark.parametrize(
     ("method", "memory", "match"),
     [
-        (odernn.LieTrotter(), 2, "a step of Delayed has no inverse"),
+        (odernn.LieTrotter(), 2, "it forgets the oldest of the past states"),
         (odernn.CrouchGrossman(3), 1, "its generator depends on the state"),
     ],
 )
@@ -471,7 +471,7 @@ class _Encoding(eqx.Module):
 @pytest.mark.parametrize("feedback", FEEDBACK)
 @pytest.mark.parametrize("sharing", SHARINGS)
 def test_the_number_of_parameters_depends_on_the_memory_alone(sharing, feedback):
-    for inputs, qubits, memory, features in itertools.product((1, 64), (2, 5), (1, 7), (1, 4)):
+    for inputs, qubits, memory, features in itertools.product((1, 64), (2, 5), (1, 4), (1, 3)):
         step = {
             ("global", True): 5,
             ("global", False): 4,
@@ -528,8 +528,15 @@ def test_an_optimiser_step_leaves_what_is_fixed(sharing, encoding, rng):
 # --- Real and imaginary parts -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-13), ("float32", 1e-5)])
-@pytest.mark.parametrize("observables", ["local", "probabilities", "amplitudes"])
+@pytest.mark.parametrize(
+    ("observables", "dtype", "tolerance"),
+    [
+        ("local", "float64", 1e-13),
+        ("probabilities", "float64", 1e-13),
+        ("amplitudes", "float64", 1e-13),
+        ("local", "float32", 1e-5),
+    ],
+)
 def test_the_real_form_is_the_complex_one(observables, dtype, tolerance, rng):
     options = {"memory": 3, "feedback": True, "observables": observables, "encoding": "trained"}
     cell = _cell(rng, **options)
@@ -640,7 +647,7 @@ def test_gradients_neither_grow_nor_vanish_through_500_steps(rng):
     layer = odernn.Layer(_cell(rng, memory=3, real=True))
     xs = jnp.asarray(rng.normal(size=(500, 2)))
     y, adjoint = _state(layer.cell.field, rng), jnp.asarray(rng.normal(size=(2, 8)))
-    for steps in (1, 30, 500):
+    for steps in (1, 500):
         _, back = jax.vjp(lambda y, n=steps: layer(xs[:n], initial_state=y)[1], y)
         gradient = back(adjoint)[0]
         size = jnp.linalg.norm(adjoint)

@@ -355,6 +355,8 @@ class _Run:
     def gathered(self, values: list[Traced], starts: np.ndarray, place: np.ndarray) -> Traced:
         """An array of which each element is one of several arrays'."""
         flat, parts = place.reshape(-1), []
+        if not flat.size:
+            return self.take(values[0], flat, place.shape)
         for value, start, stop in zip(values, starts[:-1], starts[1:], strict=True):
             inside = (flat >= start) & (flat < stop)
             if inside.any():

@@ -18,7 +18,7 @@ from .._field import (
     DelayedDrive,
     StructuralBounds,
 )
-from .._initial import Rule, by_variance, check_sizes, normal, zeros
+from .._initial import Rule, between, by_variance, check_sizes, normal, zeros
 from .._results import InputError, require, unknown_name
 from .._typing import Array, Drive, Float, Inexact, PRNGKeyArray, Scalar, State
 from ._base import AbstractDeclaredField
@@ -48,6 +48,13 @@ def _encoder_weight(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Ar
 def _present(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
     """Return ones for the present input, zeros for those before it."""
     return jnp.zeros(shape, jnp.result_type(float)).at[0].set(1.0)
+
+
+def _disorder(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
+    """Draw signs, and sizes from U(0.5, 1.5), as qubits that are alike cannot be told apart."""
+    size, sign = jax.random.split(key)
+    sizes = between(0.5, 1.5)(size, shape, field)
+    return jnp.where(jax.random.bernoulli(sign, shape=shape), sizes, -sizes)
 
 
 class Hamiltonian(NamedTuple):
@@ -98,7 +105,7 @@ class PauliHamiltonian(
     **Parameters**: ``theta_x``, ``theta_z``, ``theta_data``, ``theta_feedback`` (t, 1 or m),
     ``theta_zz`` (t, 1 or m - 1), in radians per unit of dt; ``encoder_weight`` (input, 2 features)
     and ``encoder_bias`` (2 features,); fixed: ``spread`` E, ``disorder`` a (m,)
-    and ``bond_disorder`` J (m - 1,), both from N(0, 1).
+    and ``bond_disorder`` J (m - 1,), of random signs and sizes from U(0.5, 1.5).
 
     Raises ``InputError`` for sizes that are out of range, more amplitudes than the memory of this
     machine holds, and encodings that do not give m phases.
@@ -114,7 +121,8 @@ class PauliHamiltonian(
     observables: str = eqx.field(static=True)
     real: bool = eqx.field(static=True)
     splitting: int = eqx.field(static=True)
-    encoding: str | Callable[[Array], Array]
+    form: str = eqx.field(static=True)
+    function: Callable[[Array], Array] | None
     theta_x: Float[Array, "memory sites"]
     theta_z: Float[Array, "memory sites"]
     theta_zz: Float[Array, "memory bonds"]
@@ -136,8 +144,8 @@ class PauliHamiltonian(
         "encoder_weight": _encoder_weight,
         "encoder_bias": zeros,
         "spread": by_variance,
-        "disorder": normal(1.0),
-        "bond_disorder": normal(1.0),
+        "disorder": _disorder,
+        "bond_disorder": _disorder,
     }
 
     def __init__(
@@ -168,18 +176,25 @@ class PauliHamiltonian(
         if splitting not in SPLITTINGS or isinstance(splitting, bool):
             raise InputError(f"splitting = {splitting!r}: its order is 2 or 4.")
         self.qubits, self.memory, self.sharing = qubits, memory, sharing
-        self.feedback, self.encoding, self.features = bool(feedback), encoding, features
+        self.feedback, self.features = bool(feedback), features
+        self.function = encoding if callable(encoding) else None
+        self.form = "function" if callable(encoding) else encoding
         self.observables, self.real, self.splitting = observables, bool(real), splitting
         absent = () if feedback else ("theta_feedback",)
-        if encoding != "trained":
+        if self.form != "trained":
             absent += ("encoder_weight", "encoder_bias")
-        if callable(encoding):
+        if self.function is not None:
             absent += ("spread",)
         if sharing == "site":
             absent += ("disorder", "bond_disorder")
         self._draw(input_size, self._seen_size(), init, key, absent=absent)
-        if callable(encoding):
-            self._check_encoding()
+        if self.function is not None:
+            self._check_encoding(self.function)
+
+    @property
+    def encoding(self) -> str | Callable[[Array], Array]:
+        """How inputs become phases: a name or a function."""
+        return self.form if self.function is None else self.function
 
     @property
     def samples(self) -> int:
@@ -217,7 +232,9 @@ class PauliHamiltonian(
         """An isometry, unless there is feedback."""
         source = "unitary: the Hamiltonian does not depend on the state"
         if self.feedback:
-            source = "with feedback the norm of the state is kept, not that of a difference"
+            source = (
+                "with feedback only the norm of the state is kept, not the distance of two states"
+            )
         return StructuralBounds(
             growth=None if self.feedback else 0.0,
             size=None,
@@ -233,8 +250,8 @@ class PauliHamiltonian(
 
     def drive(self, x: Float[Array, " input"]) -> Float[Array, " qubits"]:
         """Return the phases phi(x)."""
-        if callable(self.encoding):
-            return self.encoding(x)
+        if self.function is not None:
+            return self.function(x)
         if self.encoder_weight is not None and self.encoder_bias is not None:
             first, second = jnp.split(x @ self.encoder_weight + self.encoder_bias, 2)
             x = first * second
@@ -328,15 +345,15 @@ class PauliHamiltonian(
         sizes = {"local": 3 * self.qubits - 1, "probabilities": 2**self.qubits}
         return sizes.get(self.observables, 2 ** (self.qubits + 1))
 
-    def _check_encoding(self) -> None:
+    def _check_encoding(self, function: Callable[[Array], Array]) -> None:
         x = jax.ShapeDtypeStruct((self.input_size,), self.dtype)
         try:
-            given = eqx.filter_eval_shape(self.encoding, x).shape
+            given = eqx.filter_eval_shape(function, x).shape
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(
-                f"encoding = {self.encoding!r} fails on an input of shape ({self.input_size},): "
-                f"{reason}"
+                f"encoding = {getattr(function, '__name__', function)} fails on an input of shape "
+                f"({self.input_size},): {reason}"
             ) from error
         if given != (self.qubits,):
             raise InputError(
@@ -377,7 +394,7 @@ class PauliHamiltonian(
     @property
     def channels_size(self) -> int:
         """Number of numbers that are spread over the qubits."""
-        return self.features if self.encoding == "trained" else self.input_size
+        return self.features if self.form == "trained" else self.input_size
 
 
 def _magic(qubits: int) -> Any:
