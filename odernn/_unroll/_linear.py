@@ -179,7 +179,7 @@ class _Folding:
         if isinstance(value, _Pieces):
             parts, axis = [self.materialise(p) for p in value.parts], value.axis
             return self.emit(lambda _, v: [jnp.concatenate([v[i] for i in parts], axis)], 1)
-        if list(value.terms.values()) == [None]:
+        if len(value.terms) == 1 and next(iter(value.terms.values())) is None:
             return next(iter(value.terms))
         terms = [(b, None if c is None else self.coefficient(c)) for b, c in value.terms.items()]
 

@@ -169,10 +169,10 @@ class PauliHamiltonian(
         for name, value, known in (
             ("sharing", sharing, SHARINGS),
             ("observables", observables, OBSERVABLES),
-            ("encoding", encoding, () if callable(encoding) else ENCODINGS),
+            ("encoding", encoding, ENCODINGS),
         ):
-            if known and value not in known:
-                raise unknown_name(name, value, known)
+            if not callable(value) and value not in known:
+                raise unknown_name(name, str(value), known)
         if splitting not in SPLITTINGS or isinstance(splitting, bool):
             raise InputError(f"splitting = {splitting!r}: its order is 2 or 4.")
         self.qubits, self.memory, self.sharing = qubits, memory, sharing
@@ -255,7 +255,8 @@ class PauliHamiltonian(
         if self.encoder_weight is not None and self.encoder_bias is not None:
             first, second = jnp.split(x @ self.encoder_weight + self.encoder_bias, 2)
             x = first * second
-        return x @ lax.stop_gradient(self.spread)
+        spread: Any = self.spread
+        return x @ lax.stop_gradient(spread)
 
     def initial_state(self) -> Inexact[Array, "..."]:
         return self._state(jnp.asarray(_magic(self.qubits), self.dtype))
@@ -317,7 +318,7 @@ class PauliHamiltonian(
         """The Hamiltonian of one part, zero in the terms of others."""
         part, number = name.split()
         lag = int(number)
-        past = None
+        past: Any = None
         if isinstance(u, DelayedDrive):
             u, past = u
         drive = u[-1 - lag] if isinstance(u, tuple) else u
