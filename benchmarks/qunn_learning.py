@@ -58,6 +58,7 @@ class Setting:
     sizes: tuple[int, ...] = (50, 150, 450, 2000)
     """Numbers of parameters; the largest shape that has no more is trained."""
     qubits: int = 5
+    rates: tuple[float, ...] = RATES
     memory: int = 1
     """The most qubits and lags of a QUNN: time grows with 2^qubits, lags and the length."""
 
@@ -87,7 +88,13 @@ SETTINGS = {
     ),
     "copy-200": Setting(partial(tasks.copy, length=200), "copy, T = 200", 300, sizes=(450, 2000)),
     "adding-1000": Setting(
-        partial(tasks.adding, length=1000), "adding, T = 1000", 3000, 50, sizes=(50, 450), qubits=4
+        partial(tasks.adding, length=1000),
+        "adding, T = 1000",
+        updates=3000,
+        batch=50,
+        sizes=(50, 100),
+        qubits=4,
+        rates=(0.001,),
     ),
 }
 QUBITS, MEMORY, FEATURES = (4, 5, 6, 7, 8), (1, 2, 3, 4), (1, 2, 4, 8, 16)
@@ -268,7 +275,9 @@ def trained(
     )
     weights, rest = eqx.partition(models, odernn.trained(models))
     fixed, static = eqx.partition(rest, eqx.is_array)
-    weights = jax.tree.map(lambda a: jnp.repeat(a[:, None], len(RATES), 1), weights)
+    weights = jax.tree.map(
+        lambda a: jnp.repeat(a[:, None], len(SETTINGS[case.task].rates), 1), weights
+    )
     transform = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
     state = jax.vmap(jax.vmap(transform.init))(weights)
     size = batch_of(case.task)
@@ -293,7 +302,9 @@ def trained(
         def turn(carry: Any, number: Any) -> tuple:
             # A batch belongs to a seed and an update; all cells and rates see the same ones.
             draws = jax.vmap(lambda key: drawn(task, size, jax.random.fold_in(key, number + 1)))
-            rates = jnp.array(RATES) * (1 + jnp.cos(jnp.pi * number / updates)) / 2
+            rates = (
+                jnp.array(SETTINGS[case.task].rates) * (1 + jnp.cos(jnp.pi * number / updates)) / 2
+            )
             side = jax.vmap(jax.vmap(update, (0, 0, 0, None, None)), (0, 0, None, 0, 0))
             weights, state, value = side(*carry, rates, fixed, draws(keys))
             return (weights, state), value
@@ -389,7 +400,7 @@ def lines(case: Case, updates: int, result: Result, seconds: float) -> list[tupl
             f"{seconds:.0f}",
         )
         for seed in range(len(result.training))
-        for number, rate in enumerate(RATES)
+        for number, rate in enumerate(SETTINGS[case.task].rates)
     ]
 
 
@@ -406,7 +417,7 @@ def same(rows: list[dict[str, str]], case: Case, updates: int, seeds: int) -> bo
     """Whether these lines are all there and of the same settings."""
     wanted = ("-".join(map(str, case.shape)), str(updates), str(batch_of(case.task)))
     found = {(row["shape"], row["updates"], row["batch"]) for row in rows}
-    return found == {wanted} and len(rows) == seeds * len(RATES)
+    return found == {wanted} and len(rows) == seeds * len(SETTINGS[case.task].rates)
 
 
 def train_all(options: argparse.Namespace) -> None:
@@ -577,12 +588,13 @@ def report(path: Path, image: Path | None = None) -> None:
     kept = {name: kept[name] for name in SETTINGS if name in kept}
     points = {name: [chosen(r, task_of(name)) for r in rows] for name, rows in kept.items()}
     budget = table(
-        ["task", "updates", "batch", "seeds", "guess", "most qubits", "most lags"],
+        ["task", "updates", "batch", "seeds", "rates", "guess", "most qubits", "most lags"],
         [
             [
                 SETTINGS[name].title,
                 *(", ".join(sorted({r[0][c] for r in rows})) for c in ("updates", "batch")),
                 ", ".join(sorted({str(len({row["seed"] for row in r})) for r in rows})),
+                ", ".join(map(str, SETTINGS[name].rates)),
                 "" if (guess := task_of(name).baseline) is None else f"{guess[0]:.3f}",
                 *(str(SETTINGS[name].qubits), str(SETTINGS[name].memory)),
             ]

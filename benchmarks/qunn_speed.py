@@ -31,14 +31,14 @@ import numpy as np
 from _machine import describe, store, table
 
 import odernn
-from odernn.analysis._figure import BLUE, COLUMN, GREEN, INK, LINE, RED, figure_into
+from odernn.analysis._figure import BLUE, COLUMN, INK, LINE, RED, figure_into
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 BATCH, STEPS, INPUTS, QUBITS = 32, 784, 8, 10
 SIZES = tuple(range(4, 17))
 DENSE_SIZES = tuple(range(4, 12))
-LARGE = 8
-"""Qubits from which fixed costs of a call matter little."""
+FROM = (0, 8, 12)
+"""Powers are fitted from so many qubits on: a call has fixed costs, of tens of microseconds."""
 LENGTHS = (10**2, 10**3, 10**4, 10**5)
 MEMORY_QUBITS = 8
 CHECKPOINTS = "Scan(checkpoint=28)"
@@ -304,7 +304,9 @@ def as_one_circuit(model: odernn.Model, differentiate: str, by_vmap: bool) -> tu
 
     device: Any = qml.device("default.qubit", wires=QUBITS)
 
-    @qml.qnode(device, interface="jax", diff_method=differentiate)  # pyright: ignore
+    own = differentiate == "adjoint"  # the device multiplies by its Jacobian itself
+
+    @qml.qnode(device, interface="jax", diff_method=differentiate, device_vjp=own)  # pyright: ignore
     def circuit(x, z, coupling):
         prepare()
         for step in range(z.shape[0]):
@@ -401,6 +403,7 @@ def pennylane(every: bool) -> list[Candidate]:
         xs = jnp.asarray(XS[:, :1])
         # Compiled it needs more minutes and memory than there are.
         program = Program(lambda: jax.block_until_ready(run(weights, xs)), 0)
+        check(program, reference(1), "adjoint")
         found.append(Candidate("PennyLane, adjoint, one circuit, not compiled", {1: program}))
     return found
 
@@ -454,14 +457,12 @@ def sequences(turns: int, every: bool) -> tuple[list[list[str]], str]:
 # --- What is shown -------------------------------------------------------------------------------
 
 
-def fits(steps: Steps, name: str) -> tuple[float, float]:
-    """Powers of d: over all sizes, and from 2^LARGE on."""
-    sizes = [qubits for network, qubits in steps if network == name]
-    found = []
-    for lowest in (0, LARGE):
-        taken = [qubits for qubits in sizes if qubits >= lowest]
-        found.append(power([2.0**q for q in taken], [steps[name, q][0] for q in taken]))
-    return found[0], found[1]
+def fit(steps: Steps, name: str, lowest: int) -> float | None:
+    """Power of d from 2^lowest on; None where no three sizes are left."""
+    sizes = [qubits for network, qubits in steps if network == name and qubits >= lowest]
+    if len(sizes) < 3:
+        return None
+    return power([2.0**q for q in sizes], [steps[name, q][0] for q in sizes])
 
 
 def draw(steps: Steps, path: Path) -> None:
@@ -477,19 +478,15 @@ def draw(steps: Steps, path: Path) -> None:
             times = 1e6 * np.array(
                 [steps[network, q][0] for network, q in steps if network == name]
             )
-            slope = fits(steps, name)[1]
-            label = f"{name}: $d^{{\\,{slope:.2f}}}$"
+            lowest = max(lowest for lowest in FROM if fit(steps, name, lowest) is not None)
+            slope = fit(steps, name, lowest)
+            label = f"{name}: $d^{{\\,{slope:.2f}}}$ from $2^{{{lowest}}}$ on"
             axis.plot(d, times, color=colour, linestyle=style, marker=marker, ms=3, label=label)
-        first = np.array([2.0**LARGE, 2.0 ** SIZES[-1]])
-        own = 1e6 * steps["QUNN", LARGE][0]
-        axis.plot(first, own * (first / first[0]) ** 1.15, color=GREEN, linestyle=":", zorder=1,
-                  label=r"slope 1.15")  # fmt: skip
         axis.set_xscale("log", base=2)
         axis.set(yscale="log", xlabel="amplitudes d", ylabel="time of a step, microseconds")
         axis.grid(color=LINE, alpha=0.4, linewidth=0.4)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, handlelength=3.5, title=f"powers from $d = 2^{{{LARGE}}}$ on",
-                    alignment="left")  # fmt: skip
+        axis.legend(frameon=False, handlelength=3.5)
 
 
 def text(steps: Steps, memory: list, rows: list[list[str]], verdict: str) -> str:
@@ -501,8 +498,10 @@ def text(steps: Steps, memory: list, rows: list[list[str]], verdict: str) -> str
         _, state, temporary = steps["QUNN", qubits]
         size = 2**qubits
         times.append([f"2^{qubits}", *cells, f"{state / size:.0f}", f"{temporary / size:.1f}"])
-    for number, label in enumerate(("power, all d", f"power, d >= 2^{LARGE}")):
-        times.append([label, *(f"{fits(steps, name)[number]:.2f}" for name in names), "", ""])
+    for lowest in FROM:
+        label = f"power from 2^{lowest} on" if lowest else "power over all d"
+        powers = [fit(steps, name, lowest) for name in names]
+        times.append([label, *("" if p is None else f"{p:.2f}" for p in powers), "", ""])
     kept = []
     for name, needed, _ in memory:
         slope = power(list(map(float, LENGTHS)), list(map(float, needed)))

@@ -207,7 +207,7 @@ def _without_bounds(size: int) -> Fed:
 def _put_out(cell: Cell, fed: Fed) -> Fed:
     """Bounds of what a layer puts out that is fed within bounds, from its initial state."""
     where = reachable(cell, fed)
-    y = jax.eval_shape(cell.initial_state)
+    y = eqx.filter_eval_shape(cell.initial_state)
     if any(not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(y)):
         return _without_bounds(cell.hidden_size)
     x = jax.ShapeDtypeStruct((cell.input_size,), jnp.finfo(cell.field.dtype).dtype)

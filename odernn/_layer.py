@@ -188,7 +188,7 @@ class Layer(AbstractLayer):
         if chosen is None:
             return self.cell.initial_state(), True
         state = _check_state(self.cell, chosen)
-        if _alike(state, jax.eval_shape(self.cell.field.initial_state)):
+        if _alike(state, eqx.filter_eval_shape(self.cell.field.initial_state)):
             return self.cell.start(self.cell.field.check_state(state)), True
         return state, False
 
@@ -383,8 +383,8 @@ def _check_finite(xs: Array) -> None:
 
 def _check_state(cell: Cell, state: State) -> State:
     """Return a state of the cell, or of its field alone, in the cell's precision."""
-    wanted = jax.eval_shape(cell.initial_state)
-    for form in (jax.eval_shape(cell.field.initial_state), wanted):
+    wanted = eqx.filter_eval_shape(cell.initial_state)
+    for form in (eqx.filter_eval_shape(cell.field.initial_state), wanted):
         if _alike(state, form):
             return jax.tree.map(lambda a, w: jnp.asarray(a, w.dtype), state, form)
     raise InputError(

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -190,8 +191,8 @@ def _is_linear(field: Any) -> bool:
     """Whether the field is its constant linear part and inputs."""
     if not isinstance(field, AbstractSemilinearField):
         return False
-    u = jax.eval_shape(field.drive, jax.ShapeDtypeStruct((field.input_size,), field.dtype))
-    y = jax.eval_shape(field.initial_state)
+    u = eqx.filter_eval_shape(field.drive, jax.ShapeDtypeStruct((field.input_size,), field.dtype))
+    y = eqx.filter_eval_shape(field.initial_state)
     return not depends(lambda y, u: field.rest(0.0, y, u), y, u)
 
 

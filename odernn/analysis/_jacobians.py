@@ -38,7 +38,7 @@ def field_set(cell: Cell, region: Region) -> MatrixSet:
     if not isinstance(cell.interpolation, HeldInput | StackedInput):
         raise NotEnclosed("inputs are interpolated")
     field = cell.field
-    y, x = jax.eval_shape(field.initial_state), _example_input(cell)
+    y, x = eqx.filter_eval_shape(field.initial_state), _example_input(cell)
     _check_real(y)
     if field.delays:
         raise NotEnclosed("the field reads its own past")
@@ -177,7 +177,7 @@ def _extremes(cell: Cell, xs: Array) -> tuple[list[Array], list[Array]]:
 
 
 def _enclosed(cell: Cell, region: Region) -> Enclosed:
-    y, x = jax.eval_shape(cell.initial_state), _example_input(cell)
+    y, x = eqx.filter_eval_shape(cell.initial_state), _example_input(cell)
     _check_real(y)
 
     def step(time: Any, y: PyTree, x: PyTree) -> PyTree:
@@ -221,7 +221,7 @@ def _inputs(cell: Cell, region: Region) -> tuple[np.ndarray, np.ndarray]:
 
 def _like(cell: Cell, lower: np.ndarray, upper: np.ndarray) -> tuple[PyTree, PyTree]:
     """Bounds as pytrees like the state."""
-    leaves, structure = jax.tree.flatten(jax.eval_shape(cell.initial_state))
+    leaves, structure = jax.tree.flatten(eqx.filter_eval_shape(cell.initial_state))
     stops = np.cumsum([element_count(leaf) for leaf in leaves])[:-1]
     return structure.unflatten(np.split(lower, stops)), structure.unflatten(np.split(upper, stops))
 

@@ -185,7 +185,7 @@ def check_step(recurrence: Recurrence, y: PyTree, x: Any) -> None:
     if isinstance(recurrence.step, Cell):
         return
     form = recurrence.layout
-    returned = jax.eval_shape(recurrence.step, y, x)
+    returned = eqx.filter_eval_shape(recurrence.step, y, x)
     state = returned
     if jax.tree.structure(returned) != form.structure:
         pair = isinstance(returned, tuple) and len(returned) == 2
@@ -280,7 +280,7 @@ def has_real_field(recurrence: Recurrence) -> bool:
     """Whether it is a cell on a real state, whose field reads no past ones."""
     if not isinstance(recurrence.step, Cell) or recurrence.step.field.delays:
         return False
-    state = jax.eval_shape(recurrence.step.field.initial_state)
+    state = eqx.filter_eval_shape(recurrence.step.field.initial_state)
     return all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(state))
 
 

@@ -181,7 +181,7 @@ def _of_cell(cell: Cell) -> _Step:
     def step(y: PyTree, x: PyTree) -> PyTree:
         return cell.step(y, cell.drive(x), phase="later")
 
-    y = jax.eval_shape(cell.initial_state)
+    y = eqx.filter_eval_shape(cell.initial_state)
     x = jax.ShapeDtypeStruct(cell.input_shape, jnp.finfo(cell.field.dtype).dtype)
     return _Step(step, y, x, cell.field.block_size, not cell.method.explicit, cell.n)
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -50,7 +51,7 @@ def box(cell: Cell, state: Any = np.inf, inputs: Any = np.inf) -> Region:
     >>> print(odernn.analysis.box(cell, {"h": 1.0, "c": 5.0}, (0.0, 1.0)).text)
     states in a box, c in [-5, 5], h in [-1, 1]; inputs in [0, 1]
     """
-    like = jax.eval_shape(cell.initial_state)
+    like = eqx.filter_eval_shape(cell.initial_state)
     low, high = _pair("state", state)
     lower, upper = _spread("state", low, like), _spread("state", high, like)
     input_low, input_high = _pair("inputs", inputs)
@@ -67,7 +68,9 @@ def box(cell: Cell, state: Any = np.inf, inputs: Any = np.inf) -> Region:
 
 def state_size(cell: Cell) -> int:
     """Return the number of real numbers in the carried state."""
-    return sum(element_count(leaf) for leaf in jax.tree.leaves(jax.eval_shape(cell.initial_state)))
+    return sum(
+        element_count(leaf) for leaf in jax.tree.leaves(eqx.filter_eval_shape(cell.initial_state))
+    )
 
 
 def element_count(leaf: Any) -> int:

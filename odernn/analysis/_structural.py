@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,7 +157,7 @@ def unproven(cell: Cell) -> str | None:
     if not known.isometry:
         bounds = (known.growth, known.size, known.circle, known.linear)
         return known.source if bounds == (None,) * len(bounds) else None
-    state = jax.tree.leaves(jax.eval_shape(field.initial_state))
+    state = jax.tree.leaves(eqx.filter_eval_shape(field.initial_state))
     if _keeps_norms(field, cell.method) or not any(map(jnp.iscomplexobj, state)):
         return None
     name = type(cell.method).__name__

@@ -264,7 +264,7 @@ class PauliHamiltonian(
     def check_state(self, y: State) -> State:
         """Return the state; raise ``InputError``, or fail at run time, if its norm is not 1."""
         norm = jnp.linalg.norm(y.ravel())
-        wrong = ~(jnp.abs(norm - 1) <= 1e-3)
+        wrong = ~(jnp.abs(norm - 1) <= 1e-2)
         message = "initial_state: a quantum state has norm 1, divide it by its norm"
         return require(y, wrong, message, norm)
 
