@@ -221,7 +221,8 @@ def _scale(value: _Linear, factor: Any) -> _Linear:
         terms = {b: factor if c is None else c * factor for b, c in value.terms.items()}
         return _Sum(terms, value.shape)
     factors = [factor] * len(value.parts)
-    if np.ndim(factor):
+    # A factor may have one entry along the axis, for all pieces.
+    if np.ndim(factor) and np.shape(factor)[value.axis] > 1:
         cuts = np.cumsum([part.shape[value.axis] for part in value.parts])[:-1]
         factors = jnp.split(factor, [int(cut) for cut in cuts], value.axis)
     parts = tuple(_scale(p, f) for p, f in zip(value.parts, factors, strict=True))
