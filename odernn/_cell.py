@@ -159,16 +159,21 @@ class Cell(eqx.Module):
         >>> cell.output(state).shape
         (11,)
         """
-        wanted = (self.interpolation.samples - 1, self.input_size)
-        dtype = jnp.result_type(self.field.dtype)
         fresh = past is None
-        past = jnp.zeros(wanted, dtype) if past is None else jnp.asarray(past, dtype)
-        if past.shape != wanted:
+        if past is None:
+            past = jnp.zeros((self.interpolation.samples - 1, self.input_size))
+        y = self.initial_state() if y is None else y
+        return Stream(y, self.check_past(past), jnp.asarray(fresh))
+
+    def check_past(self, past: Any) -> Inexact[Array, "past input"]:
+        """Return the inputs before the first; raise ``InputError`` if there are more or fewer."""
+        wanted = (self.interpolation.samples - 1, self.input_size)
+        if jnp.shape(past) != wanted:
             raise InputError(
-                f"past has the shape {past.shape}: this cell reads {wanted[0]} inputs before the "
-                f"present one, give them as {wanted}."
+                f"past has the shape {jnp.shape(past)}: this cell reads {wanted[0]} inputs before "
+                f"the present one, give them as {wanted}."
             )
-        return Stream(self.initial_state() if y is None else y, past, jnp.asarray(fresh))
+        return jnp.asarray(past, self.field.dtype)
 
     def output(
         self, y: State, x: Inexact[Array, " input"] | None = None

@@ -167,7 +167,7 @@ class Layer(AbstractLayer):
         xs = jnp.asarray(xs)
         count = _check_sequence(xs, self.input_size)
         y0, fresh = self._start(initial_state)
-        past = self._check_past(past)
+        past = None if past is None else self.cell.check_past(past)
         # The inputs follow the parameters' precision.
         xs = xs.astype(jnp.result_type(self.cell.field.dtype))
         valid = valid_steps(mask, length, count)
@@ -191,17 +191,6 @@ class Layer(AbstractLayer):
         if _alike(state, eqx.filter_eval_shape(self.cell.field.initial_state)):
             return self.cell.start(self.cell.field.check_state(state)), True
         return state, False
-
-    def _check_past(self, past: Any) -> Array | None:
-        wanted = (self.cell.interpolation.samples - 1, self.input_size)
-        if past is None:
-            return None
-        if jnp.shape(past) != wanted:
-            raise InputError(
-                f"past has the shape {jnp.shape(past)}: this cell reads {wanted[0]} inputs before "
-                f"the present one, give them as {wanted}."
-            )
-        return jnp.asarray(past, self.cell.field.dtype)
 
 
 class Bidirectional(AbstractLayer):

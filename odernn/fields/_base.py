@@ -102,6 +102,13 @@ def affine(
     return sum((b for b in biases if b is not None), start=x @ weight)
 
 
+def times(dt: Scalar, value: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+    """Return ``dt value`` in the precision of the value, which may be complex."""
+    if isinstance(dt, int | float):
+        return value if dt == 1 else dt * value
+    return dt.astype(value.dtype) * value
+
+
 def check_biases(biases: int) -> tuple[str, ...]:
     """Return which bias vectors are absent: ``biases`` is 0, 1 or 2."""
     if biases not in (0, 1, 2) or isinstance(biases, bool):

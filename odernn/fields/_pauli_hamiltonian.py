@@ -21,7 +21,7 @@ from .._field import (
 from .._initial import Rule, between, by_variance, check_sizes, normal, zeros
 from .._results import InputError, require, unknown_name
 from .._typing import Array, Drive, Float, Inexact, PRNGKeyArray, Scalar, State
-from ._base import AbstractDeclaredField
+from ._base import AbstractDeclaredField, times
 
 SHARINGS = ("global", "site")
 ENCODINGS = ("fixed", "trained")
@@ -282,7 +282,7 @@ class PauliHamiltonian(
         return self.product(self._of_part(name, y, u), y)
 
     def flow(self, name: str, time: Scalar, y: State, u: Drive, dt: Scalar) -> State:
-        x, z, coupling = jax.tree.map(lambda a: _times(dt, a), self._of_part(name, y, u))
+        x, z, coupling = jax.tree.map(lambda a: times(dt, a), self._of_part(name, y, u))
         psi = self._pair(y)
         if name.startswith("transverse"):
             return self._state(pauli.rotate(psi, x))
@@ -402,10 +402,6 @@ def _magic(qubits: int) -> Any:
     """Return the product of the states (|0> + exp(i pi/4) |1>)/sqrt(2), as a pair."""
     angle = np.pi / 4 * np.bitwise_count(np.arange(2**qubits))
     return np.stack([np.cos(angle), np.sin(angle)]) * 2 ** (-qubits / 2)
-
-
-def _times(dt: Scalar, value: Array) -> Array:
-    return dt * value if isinstance(dt, int | float) else dt.astype(value.dtype) * value
 
 
 def _check_qubits(qubits: int) -> None:

@@ -17,7 +17,7 @@ from .._operator import Dense, Skew
 from .._results import InputError, unknown_name
 from .._typing import Array, Float, Inexact, PRNGKeyArray, Scalar, State
 from ._activation import modrelu
-from ._base import AbstractDeclaredField
+from ._base import AbstractDeclaredField, times
 
 _small = between(-0.01, 0.01)
 
@@ -63,13 +63,6 @@ def _logarithm(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
     angles = jnp.angle(jnp.sum(vectors.conj() * (unitary @ vectors), axis=0))
     half = (vectors * lax.complex(jnp.zeros_like(angles), 0.5 * angles)) @ vectors.conj().T
     return jnp.stack([half.real, half.imag])
-
-
-def _times(dt: Scalar, value: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-    """Return ``dt value`` in the precision of the value, which may be complex."""
-    if isinstance(dt, int | float):
-        return value if dt == 1 else dt * value
-    return dt.astype(value.dtype) * value
 
 
 def _direction(z: Inexact[Array, " units"]) -> Inexact[Array, " units"]:
@@ -125,8 +118,8 @@ class AbstractUnitaryField(AbstractDeclaredField, AbstractSplitField):
         if name == "rotation":
             return self.rotate(y, dt)
         if name == "input":
-            return y + _times(dt, u)
-        return modrelu(y, _times(dt, self.bias), self.epsilon)
+            return y + times(dt, u)
+        return modrelu(y, times(dt, self.bias), self.epsilon)
 
 
 class AbstractOrthogonalField(AbstractUnitaryField):
@@ -237,7 +230,7 @@ class CayleyOrthogonal(AbstractOrthogonalField):
         return -2 * Skew(jnp.triu(self.weight, 1)).apply(y)
 
     def rotate(self, y: Float[Array, " hidden"], dt: Scalar) -> Float[Array, " hidden"]:
-        upper = _times(dt, jnp.triu(self.weight, 1))
+        upper = times(dt, jnp.triu(self.weight, 1))
         skew, one = upper - upper.T, jnp.eye(self.hidden_size, dtype=upper.dtype)
         signs = np.where(np.arange(self.hidden_size) < self.hidden_size - self.negative, 1, -1)
         matrix = jnp.linalg.solve(one + skew, one - skew) * signs.astype(upper.dtype)
@@ -363,7 +356,7 @@ class FactoredUnitary(AbstractComplexUnitaryField):
         return self.rotate(y, 1.0) - y
 
     def rotate(self, y: Inexact[Array, " units"], dt: Scalar) -> Inexact[Array, " units"]:
-        angles = _times(dt, self.phases)
+        angles = times(dt, self.phases)
         first, second, third = jnp.split(lax.complex(jnp.cos(angles), jnp.sin(angles)), 3)
         order = np.random.default_rng(self.seed).permutation(self.units_size)
         y = self._reflect(0, jnp.fft.fft(y * first, norm="ortho"), dt)[order]
