@@ -407,3 +407,36 @@ def test_replace_refuses_what_does_not_fit(key):
         odernn.replace(cases.CELLS["rnn"](key), method=odernn.GaussSeidelEuler())
     with pytest.raises(odernn.InputError, match="give a cell, a layer or a model"):
         odernn.replace(_readout(3, key), dt=0.5)
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda key: odernn.zoo.QUNN(2, 3, memory=3, encoding="fixed", key=key),
+        lambda key: odernn.zoo.QUNN(2, 3, memory=3, feedback=True, encoding="fixed", key=key),
+        lambda key: odernn.zoo.TGRU(2, 4, key=key),
+        lambda key: odernn.zoo.RNN(2, 4, interpolation=odernn.LinearInput(), key=key),
+        lambda key: odernn.zoo.RNN(2, 4, key=key),
+    ],
+    ids=["lags", "feedback", "tgru", "linear", "held"],
+)
+def test_a_stream_holds_the_last_inputs(make, given, key):
+    # Everything counts: untrained, a QUNN does not hear what is past.
+    cell = jax.tree.map(lambda a: a + 0.3 if eqx.is_inexact_array(a) else a, make(key))
+    xs = jax.random.normal(key, (7, 2))
+    count = cell.interpolation.samples - 1
+    past = jax.random.normal(jax.random.key(1), (count, 2)) if given else None
+    whole, _ = odernn.Layer(cell)(xs, past=past)
+    state = cell.stream(past=past)
+    for x, expected in zip(xs, whole, strict=True):
+        state = cell(state, x)
+        np.testing.assert_allclose(cell.output(state), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_stream_takes_one_input_and_the_right_past(key):
+    cell = odernn.zoo.QUNN(2, 3, memory=3, key=key)
+    with pytest.raises(InputError, match=r"x has the shape \(3, 2\): from a state of stream\(\)"):
+        cell(cell.stream(), jnp.ones((3, 2)))
+    with pytest.raises(InputError, match=r"past has the shape \(3, 2\): this cell reads 2 inputs"):
+        cell.stream(past=jnp.ones((3, 2)))
