@@ -87,10 +87,13 @@ _KEY = jax.random.key(0)
 MADE = {name: make(_KEY) for name, make in FIELDS.items()}
 PAIRS = [(f, m) for f, m in itertools.product(FIELDS, METHODS) if fits(MADE[f], METHODS[m])]
 MISFITS = [pair for pair in itertools.product(FIELDS, METHODS) if pair not in PAIRS]
-# The steppers of shorter ones with more stages or steps, slow to compile: on one field.
-LONGER = (
-    *("gauss3", "radauiia3", "adamsmoulton3", "adamsmoulton4", "bdf3", "bdf4"),
-    *("adamsbashforth4", "adamsbashforth5", "rkc10", "ssprk104"),
+# One stepper with other coefficients than those of the methods that go through all fields (Heun,
+# RK4, two-stage Gauss, ...): on one field.
+COEFFICIENTS = (
+    *("ralston", "kutta3", "bogackishampine3", "rk38", "ssprk22", "ssprk33", "ssprk43", "ssprk104"),
+    *("dormandprince5", "tsit5", "rkc10", "gauss3", "radauiia2", "radauiia3"),
+    *("adamsmoulton1", "adamsmoulton3", "adamsmoulton4", "bdf1", "bdf3", "bdf4"),
+    *("adamsbashforth4", "adamsbashforth5"),
 )
 # Chains of qubits, slow to compile, differ in what a step reads: all by the methods made for them,
 # one by a method of each other kind.
@@ -111,7 +114,7 @@ def _is_trained(field: str, method: str) -> bool:
         return method in QUANTUM or (field == "Pauli-feedback" and method in KINDS)
     if field == "Leaky-relu" or (field == "LEM" and not METHODS[method].explicit):
         return False
-    return field == "Leaky" or method not in LONGER
+    return field == "Leaky" or method not in COEFFICIENTS
 
 
 TRAINED = [pair for pair in PAIRS if _is_trained(*pair)]
