@@ -8,6 +8,10 @@ from ._cell import Cell as Cell
 from ._cell import Stream as Stream
 from ._cell import TrainedStep as TrainedStep
 from ._citation import citation as citation
+from ._design import Candidate as Candidate
+from ._design import Design as Design
+from ._design import Requirements as Requirements
+from ._design import design as design
 from ._field import AbstractCertifiedField as AbstractCertifiedField
 from ._field import AbstractField as AbstractField
 from ._field import AbstractLieField as AbstractLieField

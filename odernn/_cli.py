@@ -44,6 +44,8 @@ commands:
   certify TARGET      what a theorem says of the gradients in a run or a network
   diagnose TARGET     measure gradients along trajectories, and what would help them
   eye TARGET          draw what is certified and what is measured
+  design              find networks that have what a task needs, and say why
+  bench TASKS         compare cells on tasks, with equal budgets and sizes
 
 options:
   -h, --help          this text; `odernn COMMAND --help` for the options of a command
@@ -386,6 +388,18 @@ def _eye(arguments: list[str]) -> None:
     eye(arguments)
 
 
+def _design(arguments: list[str]) -> None:
+    from ._cli_design import design
+
+    design(arguments)
+
+
+def _bench(arguments: list[str]) -> None:
+    from ._cli_bench import bench
+
+    bench(arguments)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "evaluate": _evaluate,
@@ -396,4 +410,6 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "certify": _certify,
     "diagnose": _diagnose,
     "eye": _eye,
+    "design": _design,
+    "bench": _bench,
 }

@@ -405,16 +405,36 @@ def test_advice_for_an_lstm_is_its_forget_bias(key, rng):
     assert best.change in str(found) and again.horizon == 100
 
 
+class Jump(odernn.AbstractSplitField):
+    """A step multiplies the state by ``kept + exp(-dt)/10``: no small one leaves it as it is."""
+
+    kept: float = eqx.field(static=True, default=0.5)
+    gain: float = eqx.field(static=True, default=0.1)
+    input_size: int = eqx.field(static=True, default=1)
+    hidden_size: int = eqx.field(static=True, default=2)
+
+    parts = ("jump",)
+    part_depths = {"jump": 0}
+
+    def __call__(self, time, y, u):
+        return -y
+
+    def part(self, name, time, y, u):
+        return -y
+
+    def flow(self, name, time, y, u, dt):
+        return (self.kept + self.gain * jnp.exp(-jnp.asarray(dt, y.dtype))) * y
+
+
 def test_advice_that_does_not_suffice_is_not_called_a_solution(key):
-    # No weight of this field is a recurrent one, and its rates are the inputs: only dt is left.
-    # A step multiplies by 1 - 1.8 dt, which first falls when dt does.
-    cell = odernn.Cell(Growing(), odernn.Euler(), 1.0)
-    (advice,) = advise(cell, np.full((40, 2), 1.8), key=key)
-    factor = 1 - 1.8 * advice.cell.dt
-    assert advice.gradient == pytest.approx(factor**40) and 0.8**40 < factor**40 < 0.1
+    # Only dt is left to change, and with the smallest one 0.6 of the state is kept.
+    cell = odernn.Cell(Jump(), odernn.LieTrotter(), 1.0)
+    (advice,) = advise(cell, np.ones((40, 1)), key=key)
+    kept = 0.5 + 0.1 * math.exp(-advice.cell.dt)
+    assert advice.kind == "dt" and advice.gradient == pytest.approx(kept**40)
     assert not advice.solved and "does not solve it" in str(advice)
     # Where nothing helps, nothing is advised.
-    assert advise(cell, np.full((40, 2), 1.9), key=key) == ()
+    assert advise(odernn.Cell(Jump(gain=0.0), odernn.LieTrotter()), np.ones((40, 1))) == ()
 
 
 def test_damping_and_method_are_tried_where_there_are_such(key, rng):

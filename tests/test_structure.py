@@ -17,8 +17,10 @@ import pytest
 
 import odernn
 import odernn.analysis
+import odernn.bench
 import odernn.fields
 import odernn.interop
+import odernn.interop.sklearn
 import odernn.tasks
 import odernn.train
 import odernn.zoo
@@ -30,8 +32,10 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PUBLIC = (
     odernn,
     odernn.analysis,
+    odernn.bench,
     odernn.fields,
     odernn.interop,
+    odernn.interop.sklearn,
     odernn.tasks,
     odernn.train,
     odernn.zoo,
@@ -71,10 +75,10 @@ RANKS = (
     {"_cell"},
     {"_layer", "_readout", "_model", "zoo"},
     {"_description", "_storage", "_citation", "analysis", "train"},
-    {"interop"},
+    {"interop", "bench", "_design"},
     {"_predictions", "_listing", "_arguments", "_target"},
     {"_certified_layers", "_cli_network"},
-    {"_cli_certify", "_cli_stability"},
+    {"_cli_bench", "_cli_certify", "_cli_design", "_cli_stability"},
     {"_cli"},
     {"__main__"},
 )

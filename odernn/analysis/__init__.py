@@ -7,12 +7,16 @@ from ._certificate import Certificate as Certificate
 from ._certificate import Rates as Rates
 from ._certify import all_rates as all_rates
 from ._certify import certify as certify
+from ._cost import Cost as Cost
+from ._cost import cost as cost
 from ._diagnose import diagnose as diagnose
 from ._diagnose import quick_diagnosis as quick_diagnosis
 from ._diagnosis import Diagnosis as Diagnosis
 from ._eye import draw_eye as draw_eye
 from ._fixed_points import FixedPoint as FixedPoint
 from ._fixed_points import find_fixed_points as find_fixed_points
+from ._initialise import Initialised as Initialised
+from ._initialise import initialise as initialise
 from ._jacobians import box_of_data as box_of_data
 from ._jacobians import reachable as reachable
 from ._jacobians import step_rate as step_rate
@@ -20,6 +24,8 @@ from ._lyapunov import lyapunov_spectrum as lyapunov_spectrum
 from ._order import Class as Class
 from ._order import classify as classify
 from ._picture import draw_table as draw_table
+from ._recall import Recall as Recall
+from ._recall import recall as recall
 from ._region import Region as Region
 from ._region import box as box
 from ._region import everywhere as everywhere

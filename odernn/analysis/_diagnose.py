@@ -14,11 +14,12 @@ from .._layer import AbstractLayer, Bidirectional, Layer, Stack
 from .._model import Model
 from .._results import InputError
 from .._typing import Array, PyTree
-from ._advice import PROBES, Advice, advise, check_kappa, check_wanted
+from ._advice import Advice, advise
 from ._diagnosis import Diagnosis
 from ._fixed_points import LARGEST_SOLVED, FixedPoint
 from ._fixed_points import fixed_points as fixed_points_from
 from ._growth import acts_on_eigenvalues
+from ._initialise import PROBES, check_kappa, check_wanted
 from ._lyapunov import dense_exponents, exponents
 from ._measure import (
     DENSE,

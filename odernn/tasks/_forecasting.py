@@ -1,6 +1,7 @@
 """Forecasting a column of a CSV file, some rows ahead."""
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ def forecasting(
     path: str | Path,
     *,
     target: str | None = None,
+    columns: Iterable[str] | None = None,
     horizon: int = 1,
     length: int | None = None,
     train_size: int | None = None,
@@ -52,6 +54,7 @@ def forecasting(
     Arguments:
         path: a CSV file with a line of column names. Columns without any number are ignored.
         target: the column to forecast; may be None if there is one numeric column only.
+        columns: the columns to read, the target besides; None: all that have a number in them.
         horizon: how many rows ahead, at least 1.
         length: rows of a window; by default 64, or all of the training part if it has fewer.
         train_size: train on this many windows only, the latest ones.
@@ -66,8 +69,8 @@ def forecasting(
     """
     table = read_table(path)
     horizon = whole_number("horizon", horizon, 1)
-    names = table.numeric()
-    target = _target(table, names, target)
+    target = _target(table, table.numeric(), target)
+    names = table.numeric() if columns is None else tuple(dict.fromkeys((*columns, target)))
     values, present = table.values(names, mask_missing=mask_missing)
     column = names.index(target)
     count, ends = len(values), _ends(table, horizon)

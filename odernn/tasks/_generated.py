@@ -81,6 +81,7 @@ def adding(*, seed: int = 0, length: int | None = None, train_size: int | None =
         **_parts(draw, seed, train_size, 2 * length),
         channels=("number", "marker"),
         baseline=(1 / 6, "guessing the mean"),
+        needed=lambda data: data.inputs[..., 1] > 0,
     )
 
 
@@ -136,6 +137,7 @@ def copy(*, seed: int = 0, length: int | None = None, train_size: int | None = N
         target_mask=np.arange(steps) >= steps - MEMORY,
         baseline=(1 / SYMBOLS, "guessing a symbol"),
         loss_baseline=(MEMORY * math.log(SYMBOLS) / steps, "no memory"),
+        needed=lambda data: data.inputs[..., blank] == 0,
     )
 
 

@@ -230,6 +230,7 @@ class Task:
             those are dates); None without time stamps.
         baseline: the metric of guessing, and what the guess is.
         loss_baseline: the loss of guessing where that is the usual yardstick, and its name.
+        needed: of given data, the steps without which nobody could answer; None: there are none.
     """
 
     name: str
@@ -250,6 +251,7 @@ class Task:
     time_unit: float | None = None
     baseline: tuple[float, str] | None = None
     loss_baseline: tuple[float, str] | None = None
+    needed: Callable[[Dataset], Bool[np.ndarray, "n time"]] | None = None
 
 
 def single(values: Float[np.ndarray, "*shape"], where: str) -> Float32[np.ndarray, "*shape"]:

@@ -76,6 +76,9 @@ class Config:
     interpolation: Literal["held", "linear", "cubic"] | None = None
     """What the field sees between two inputs, in place of the cell's own: the later one, a straight
     line or a cubic."""
+    initial_horizon: int | None = None
+    """Choose initial time scales, spectrum, gate biases or step size so that gradients reach so
+    many steps before training."""
     readout: Literal["auto", "last", "mean", "each"] = "auto"
     """Read the last state, the mean over time or each step; auto: each if targets are per step."""
     epochs: int = 40
@@ -137,7 +140,7 @@ class Config:
         _in_range("layers", self.layers, 1, 1000)
         for name in ("epochs", "batch_size", "horizon"):
             _in_range(name, getattr(self, name), 1)
-        for name in ("length", "train_size"):
+        for name in ("length", "train_size", "initial_horizon"):
             if getattr(self, name) is not None:
                 _in_range(name, getattr(self, name), 1)
         for name in ("patience", "diagnose"):

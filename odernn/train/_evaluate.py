@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .._model import Model
+from .._readout import EachStep
 from .._results import InputError
 from .._storage import load, load_metadata
 from ..tasks import Dataset, Scaling, last_read
@@ -77,10 +78,30 @@ def predict(
     folder = Path(run)
     folders.read_result(folder)
     about = _about(folder)
-    data = _dataset(about, inputs, lengths, mask, times)
+    data = new_data(about, inputs, lengths, mask, times)
     model = _load(folder)
+    if about["target"] is not None and not isinstance(model.readout, EachStep):
+        raise InputError(f"the model in {folder} is not the one that its description is of.")
+    return answers(model, about, inputs, data, min(len(data), EVALUATED))
+
+
+def answers(
+    model: Model,
+    about: dict[str, Any],
+    inputs: Float[np.ndarray, "n time channels"],
+    data: Dataset,
+    size: int,
+) -> Float[np.ndarray, "n *time output"]:
+    """What a model answers, as `predict` returns it.
+
+    Arguments:
+        model: trained on the task that `about` describes (`describe_task`).
+        about: what has to travel with a model.
+        inputs: in the units of the training data before scaling.
+        data: the same as `new_data` returns them.
+        size: sequences answered at once.
+    """
     apply = eqx.filter_jit(outputs)
-    size = min(len(data), EVALUATED)
     parts = [_kept(apply(model, b), b) for b in batches(data, np.arange(len(data)), size)]
     predicted = np.concatenate(parts)
     if about["kind"] == "classification":
@@ -89,8 +110,6 @@ def predict(
         predicted = Scaling.from_dict(about["target_scaling"]).undo(predicted)
     if about["target"] is None:
         return predicted
-    if predicted.ndim != 3:
-        raise InputError(f"the model in {folder} is not the one that its description is of.")
     values = np.asarray(inputs, np.float64)[..., about["channels"].index(about["target"])]
     return last_read(values, data.mask)[..., None] + predicted
 
@@ -123,8 +142,8 @@ def _kept(predicted: jax.Array, batch: Batch) -> np.ndarray:
     return np.asarray(predicted)[batch.weight > 0]
 
 
-def _dataset(about: dict[str, Any], inputs: Any, lengths: Any, mask: Any, times: Any) -> Dataset:
-    """New sequences as the training data were: checked and scaled."""
+def new_data(about: dict[str, Any], inputs: Any, lengths: Any, mask: Any, times: Any) -> Dataset:
+    """New sequences as the training data were: checked and scaled. Arguments as of `predict`."""
     # Scaled, and stamps made relative, in double precision: 32 bits cannot tell large ones apart.
     inputs = np.asarray(inputs, np.float64)
     channels = about["channels"]

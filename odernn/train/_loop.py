@@ -150,6 +150,13 @@ class Trainer:
             if stop() and not self.finished():
                 raise Interrupted
 
+    def present(self) -> Any:
+        """The weights as they would be kept now: averaged and certified, where that is wanted."""
+        arrays = self.arrays
+        weights = arrays.weights if arrays.average is None else arrays.average
+        # A mean of certified weights need not be certified.
+        return weights if self.keeper is None else self._certified(weights)
+
     def evaluate(self, data: Dataset, weights: Any) -> tuple[float, float]:
         """Mean loss (without label smoothing) and metric on a part of the data."""
         return mean_loss_and_metric(partial(self._sums, weights), data, self._evaluated)
@@ -212,10 +219,7 @@ class Trainer:
         """End the epoch: validate, keep the best weights and start the sums anew."""
         position, arrays = self.position, self.arrays
         started = time.perf_counter()
-        weights = arrays.weights if arrays.average is None else arrays.average
-        if self.keeper is not None:
-            # A mean of certified weights need not be certified.
-            weights = self._certified(weights)
+        weights = self.present()
         loss, metric = self._validate_part(weights)
         if not math.isfinite(loss):
             raise RunFailed(self._not_finite(loss, position.norm / position.batch))

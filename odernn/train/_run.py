@@ -87,8 +87,8 @@ def fit(
     task = get_task(config)
     config = config.settled(one_label=task.kind == "classification" and not task.per_step)
     model = build_model(config, task, jax.random.key(config.seed))
-    config = _with_step(config, model)
-    trainer = Trainer(config, task, model, _keeper(config, task, model))
+    config = with_step(config, model)
+    trainer = Trainer(config, task, model, keeper_for(config, task, model))
     if folder is None:
         folder = folders.create(config, task.name)
     checkpoints = Checkpoints(folder / folders.CHECKPOINTS)
@@ -133,7 +133,7 @@ def _length(task: Task) -> int:
     return task.training(0).inputs.shape[1]
 
 
-def _keeper(config: Config, task: Task, model: Model) -> Keeper | None:
+def keeper_for(config: Config, task: Task, model: Model) -> Keeper | None:
     """What keeps the model certified for inputs in the range of the data."""
     if not config.keep_certified:
         return None
@@ -148,7 +148,7 @@ def _keeper(config: Config, task: Task, model: Model) -> Keeper | None:
     return for_training(model, inputs, _length(task))
 
 
-def _with_step(config: Config, model: Model) -> Config:
+def with_step(config: Config, model: Model) -> Config:
     """The configuration with the method and the step size that the cell has of its own accord.
 
     A method that has no name stays the cell's own: LTC's substeps, say.
@@ -178,9 +178,13 @@ def get_task(config: Config) -> Task:
     )
 
 
+def _is_file(task: str) -> bool:
+    return Path(task.lower().removesuffix("-irregular")).suffix in (".csv", ".ts")
+
+
 def _config_to_use(config: Config | None, folder: Path | None) -> Config:
     """The given configuration, or the one of the run to continue."""
-    if config is not None and Path(config.task).suffix.lower() in (".csv", ".ts"):
+    if config is not None and _is_file(config.task):
         # The run must find its data from wherever it is resumed or repeated.
         config = dataclasses.replace(config, task=str(Path(config.task).absolute()))
     if folder is None:
