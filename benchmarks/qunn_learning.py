@@ -90,9 +90,9 @@ SETTINGS = {
     "adding-1000": Setting(
         partial(tasks.adding, length=1000),
         "adding, T = 1000",
-        updates=3000,
+        updates=8000,
         batch=50,
-        sizes=(50, 100),
+        sizes=(60, 150),
         qubits=4,
         rates=(0.001,),
     ),

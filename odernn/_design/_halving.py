@@ -1,7 +1,11 @@
 """Successive halving: short trainings of the best candidates on the user's own data."""
 
+import contextlib
 import dataclasses
+import io
+import logging
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -11,7 +15,7 @@ from .._results import InputError, RunFailed
 from ..tasks import Task
 from ..train import Config, Interrupted, build_model
 from ..train._loop import Observer, Position, Trainer
-from ._search import Design
+from ._search import Design, Progress
 
 RATES = (0.02, 0.005, 0.001)
 REDUCTION = 3
@@ -67,7 +71,7 @@ def halved(
     seed: int = 0,
     backend: Literal["optuna", "ray"] = "optuna",
     address: str | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Design:
     """Do what `Design.halved` says."""
     config = Config(task=task.name) if config is None else config
@@ -90,21 +94,20 @@ def halved(
     ended = [t for t in trials if not t.note and math.isfinite(t.metric)]
     if not ended:
         raise InputError(f"no short training came to an end: {trials[0].note or 'nothing tried'}")
-    # Whoever was trained longer had been better before.
-    best = {}
-    for trial in ended:
-        rank = (trial.epochs, trial.metric if larger else -trial.metric)
-        if trial.name not in best or rank > best[trial.name][0]:
-            best[trial.name] = (rank, trial)
+    best = {
+        c.name: (max if larger else min)(mine, key=lambda t: t.metric)
+        for c in taking
+        if (mine := [t for t in ended if t.name == c.name])
+    }
     order = sorted(
-        (c for c in taking if c.name in best), key=lambda c: best[c.name][0], reverse=True
+        (c for c in taking if c.name in best), key=lambda c: best[c.name].metric, reverse=larger
     )
     rest = [c for c in found.candidates if c not in order]
     return dataclasses.replace(
         found,
         candidates=(*order, *rest),
         trials=tuple(trials),
-        rates={name: trial.learning_rate for name, (_, trial) in best.items()},
+        rates={name: trial.learning_rate for name, trial in best.items()},
     )
 
 
@@ -120,7 +123,7 @@ def _with_optuna(
     larger: bool,
     epochs: int,
     address: str | None,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> list[Trial]:
     try:
         import optuna
@@ -161,7 +164,7 @@ def _with_ray(
     larger: bool,
     epochs: int,
     address: str | None,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> list[Trial]:
     try:
         import ray
@@ -183,9 +186,16 @@ def _with_ray(
             worst = -math.inf if larger else math.inf
             tune.report({"metric": worst, "epoch": ended, "note": note})
 
+    # Ray would keep a folder of results in the user's home.
+    results_folder = tempfile.TemporaryDirectory()
     started = not ray.is_initialized()
     if started:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+        ray.init(
+            address=address,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     try:
         mode = "max" if larger else "min"
         tuner = tune.Tuner(
@@ -198,10 +208,12 @@ def _with_ray(
                     time_attr="epoch", max_t=epochs, grace_period=1, reduction_factor=REDUCTION
                 ),
             ),
-            run_config=tune.RunConfig(verbose=0),
+            run_config=tune.RunConfig(verbose=0, storage_path=results_folder.name),
         )
-        results = tuner.fit()
+        with contextlib.redirect_stdout(io.StringIO()):  # it draws a box of its own
+            results = tuner.fit()
     finally:
+        results_folder.cleanup()
         if started:
             ray.shutdown()
     found = []
