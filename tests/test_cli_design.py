@@ -76,3 +76,11 @@ def test_bad_input_is_one_line(arguments, said, capsys):
 def test_a_folder_that_exists_is_kept(tmp_path, capsys):
     assert main(["design", "--input-size", "1", "--out", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_short_trainings_choose_a_rate(tmp_path, capsys):
+    data = ["--data", "adding", "--length", "8", "--cells", "rnn", "--parameters", "60"]
+    out = tmp_path / "found"
+    assert main(["design", *data, "--trials", "1", "--epochs", "1", "--out", str(out)]) == 0
+    assert "RNN, rate 0.005" in capsys.readouterr().out
+    assert Config.from_toml(out / "1-rnn.toml").learning_rate in (0.02, 0.005, 0.001)

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..analysis._figure import BLUE, INK, LINE, PAGE, RED, SOFT, figure_into
+from ..analysis._figure import BLUE, GREEN, INK, LINE, PAGE, RED, SHADE, SOFT, figure_into
 from ._candidate import Candidate
 from ._search import Design
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_NAMED = 8
+_LINES, _NAMED = 5, 10
+"""Candidates with a line, and with a name."""
 
 
 def table(design: Design, most: int = 10) -> "Table":
@@ -27,7 +28,6 @@ def table(design: Design, most: int = 10) -> "Table":
     found.add_column("cell", overflow="fold")
     for name in ("size", "n-t", "gradient", "recalls", "parameters", "work"):
         found.add_column(name, justify="right")
-    found.add_column("initialised by", overflow="fold")
     for candidate in design.candidates[:most]:
         shape = candidate.kind.shape
         mark = "*" if candidate in design.front else ""
@@ -39,7 +39,6 @@ def table(design: Design, most: int = 10) -> "Table":
             f"{candidate.memory:.1f}",
             f"{candidate.parameters:,}",
             f"{candidate.work:,}",
-            candidate.initial.change or "nothing",
         )
     return found
 
@@ -58,49 +57,59 @@ def _units(candidate: Candidate) -> str:
 
 
 def draw(design: Design, path: str | Path) -> None:
-    """Draw the gradient at the horizon, what is recalled, parameters and work of all candidates.
+    """Draw what the first candidates recall at each lag, and all candidates against their work.
 
     Raises:
         InputError: another suffix than .svg or .png.
     """
-    steps = design.requirements.steps
-    with figure_into(path, PAGE, 3.0) as figure:
+    with figure_into(path, PAGE, 2.6) as figure:
         first, second = figure.subplots(1, 2)
-        _scatter(first, design, "parameters", "parameters, read-out included")
-        _scatter(second, design, "work", "work of a step (multiplications; a function counts as 8)")
-        first.set_ylabel(f"input values recalled\nfrom {-(-steps // 2):,} to {steps:,} steps ago")
-        handles, labels = first.get_legend_handles_labels()
-        figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=4)
+        _draw_memory(first, design)
+        _draw_costs(second, design)
+        for axes in (first, second):
+            axes.spines[["top", "right"]].set_visible(False)
 
 
-def _scatter(axes: Any, design: Design, name: str, label: str) -> None:
-    groups = (
-        ("gradient at the horizon in [1/10, 10]", True, False, {"color": SOFT, "marker": "o"}),
-        ("not beaten by any other", True, True, {"color": BLUE, "marker": "o"}),
-        ("gradient outside", False, None, {"color": RED, "marker": "x"}),
-    )
-    for title, in_band, front, look in groups:
-        some = [
-            c
-            for c in design.candidates
-            if c.in_band == in_band and (front is None or (c in design.front) == front)
-        ]
+def _draw_memory(axes: Any, design: Design) -> None:
+    steps = design.requirements.steps
+    for number, candidate in enumerate(design.candidates[:_LINES]):
         axes.plot(
-            [getattr(c, name) for c in some], [c.memory for c in some], linestyle="none",
-            markersize=4, label=title, zorder=3, **look,
+            candidate.recall.lags, np.clip(candidate.recall.share, 0, 1), label=candidate.name,
+            color=(INK, BLUE, RED, SOFT, GREEN)[number], linestyle="-" if number < 3 else "--",
         )  # fmt: skip
-    best = design.best
-    axes.plot(getattr(best, name), best.memory, "o", markersize=8, markerfacecolor="none",
-              color=INK, label="recommended")  # fmt: skip
-    for candidate in design.candidates[:_NAMED]:
-        axes.annotate(
-            candidate.name, (getattr(candidate, name), candidate.memory), xytext=(4, 3),
-            textcoords="offset points", fontsize=6, color=INK,
+    axes.axvspan(max(steps / 2, 1), steps, color=SHADE, alpha=0.4, linewidth=0)
+    axes.set(xscale="log", ylim=(-0.02, 1.05), xlabel="lag (input steps)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_ylabel("share of a signal that is recalled")
+    axes.legend(frameon=False, loc="upper right")
+
+
+def _draw_costs(axes: Any, design: Design) -> None:
+    """What is recalled against work, areas by parameters; names where there is room."""
+    most = max(c.parameters for c in design.candidates)
+    top = max(1.0, *(c.memory for c in design.candidates))
+    for front, colour, label in ((False, LINE, "other"), (True, BLUE, "no other is better in all")):
+        some = [c for c in design.candidates if (c in design.front) == front]
+        axes.scatter(
+            [c.work for c in some], [c.memory for c in some],
+            s=[4 + 26 * c.parameters / most for c in some],
+            c=[colour if c.in_band else RED for c in some], label=label, linewidth=0, zorder=3,
         )  # fmt: skip
-    axes.set(xscale="log", xlabel=label)
-    top = max((c.memory for c in design.candidates), default=1.0)
-    axes.set_ylim(-0.03 * max(top, 1), 1.08 * max(top, 1))
-    axes.axhline(0, color=LINE, linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    values = np.array([getattr(c, name) for c in design.candidates], float)
-    axes.set_xlim(values.min() / 1.5, values.max() * 2)
+    named: list[Candidate] = []
+    for candidate in design.candidates:
+        near = any(
+            abs(c.memory - candidate.memory) < 0.06 * top and 0.4 < c.work / candidate.work < 2.5
+            for c in named
+        )
+        if not near and len(named) < _NAMED:
+            named.append(candidate)
+            axes.annotate(
+                candidate.name, (candidate.work, candidate.memory), xytext=(4, 2.5),
+                textcoords="offset points", fontsize=6, color=INK,
+            )  # fmt: skip
+    work = [c.work for c in design.candidates]
+    axes.set(xscale="log", xlim=(min(work) / 1.6, max(work) * 3), ylim=(-0.04 * top, 1.1 * top))
+    axes.set_xlabel("work of a step (multiplications; a function counts as 8)")
+    steps = design.requirements.steps
+    axes.set_ylabel(f"values recalled, {-(-steps // 2):,} to {steps:,} steps ago")
+    axes.legend(frameon=False, loc="upper right")
