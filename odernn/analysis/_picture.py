@@ -210,7 +210,7 @@ def _draw_legend(axes: "Axes", sheet: Sheet, tiles: Sequence[Tile]) -> None:
         (top + 14 + 25 * unit, "name, as in odernn.zoo"),
         (low - 18.6 * unit, "method that integrates the field"),
         (low - 11.4 * unit, "step size, in steps of the input"),
-        (low - 4.2 * unit, "parameters, h hidden units, i inputs"),
+        (low - 4.2 * unit, "parameters, h hidden units, i inputs (* h = 64, i = 1)"),
     )
     for y, text in notes:
         axes.plot((left + wide + 3, left + wide + 12), (y - 3, y - 3), color=_LINE, linewidth=0.7)
