@@ -34,7 +34,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     >>> print(unknown_name("cell", "ltsm", ["lstm", "gru"]))
     unknown cell 'ltsm': did you mean 'lstm'? Known: gru, lstm.
     """
-    known = sorted(known)
+    known = sorted(known, key=str.lower)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     hint = f": did you mean {' or '.join(map(repr, near))}?" if near else "."
     shown = ", ".join(known[:_SHOWN]) + (

@@ -114,10 +114,16 @@ def _is_trained(field: str, method: str) -> bool:
         return method in QUANTUM or (field == "Pauli-feedback" and method in KINDS)
     if field == "Leaky-relu" or (field == "LEM" and not METHODS[method].explicit):
         return False
+    if method == "adaptive":  # Diffrax's loop is the same for all fields, and slow to compile
+        return field in ("Leaky", "LSTM")
     return field == "Leaky" or method not in COEFFICIENTS
 
 
 TRAINED = [pair for pair in PAIRS if _is_trained(*pair)]
+# Precision is a matter of a field and of a method: each is in one of these pairs at least.
+SINGLE = {
+    pair for place in (0, 1) for pair in {pair[place]: pair for pair in reversed(TRAINED)}.values()
+}
 # These, cheap to compile, are also compared with a loop in Python, by every unroll.
 SIMPLE = ("euler", "midpoint", "heun", "rk4", "gaussseideleuler")
 SIMPLE_PAIRS = [

