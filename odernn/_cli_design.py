@@ -104,6 +104,11 @@ def design(arguments: list[str]) -> None:
     from ._design._scales import required, scales
     from .train import Config, get_task
 
+    backend = "ray" if options.cluster else "optuna"
+    if options.trials:
+        from ._design._halving import check_installed
+
+        check_installed(backend)
     named = options.data or ""
     is_file = Path(named).suffix.lower() in (".csv", ".ts")
     config = Config(
@@ -127,7 +132,6 @@ def design(arguments: list[str]) -> None:
     with _bar() as report:
         found = search(requirements, cells=cells, key=_key(options.seed), progress=report)
         if options.trials and task is not None:
-            backend = "ray" if options.cluster else "optuna"
             found = found.halved(
                 task,
                 config,

@@ -66,6 +66,13 @@ def test_other_data_are_refused(found):
         found.halved(tasks.get("digits"))
 
 
+@pytest.mark.parametrize("backend, extra", [("optuna", "design"), ("ray", "cluster")])
+def test_a_backend_that_is_not_there_is_named(found, task, backend, extra, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(odernn.InputError, match=rf"pip install 'odernn\[{extra}\]'"):
+        found.halved(task, backend=backend)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own, of its processes and files
 def test_ray_tries_the_same_in_processes_of_its_own(found, task, capsys):

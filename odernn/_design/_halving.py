@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import logging
 import math
@@ -60,6 +61,17 @@ def short_training(config: Config, task: Task, report: Report) -> tuple[float, i
     return seen.last, seen.epochs, ""
 
 
+def check_installed(backend: Literal["optuna", "ray"]) -> None:
+    """Refuse a backend that is not installed.
+
+    Raises:
+        InputError: names the extra that brings it.
+    """
+    if importlib.util.find_spec(backend) is None:
+        name, extra = {"optuna": ("Optuna", "design"), "ray": ("Ray", "cluster")}[backend]
+        raise InputError(f"short trainings need {name} here: pip install 'odernn[{extra}]'.")
+
+
 def halved(
     found: Design,
     task: Task,
@@ -74,6 +86,7 @@ def halved(
     progress: Progress | None = None,
 ) -> Design:
     """Do what `Design.halved` says."""
+    check_installed(backend)
     config = Config(task=task.name) if config is None else config
     if task.input_size != found.requirements.input_size:
         raise InputError(
@@ -125,10 +138,8 @@ def _with_optuna(
     address: str | None,
     progress: Progress,
 ) -> list[Trial]:
-    try:
-        import optuna
-    except ImportError:
-        raise InputError("successive halving needs Optuna: pip install 'odernn[design]'.") from None
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     keys, done = list(configs), []
     study = optuna.create_study(
@@ -166,12 +177,10 @@ def _with_ray(
     address: str | None,
     progress: Progress,
 ) -> list[Trial]:
-    try:
-        import ray
-        from ray import tune
-        from ray.tune.schedulers import ASHAScheduler
-    except ImportError:
-        raise InputError("--cluster needs Ray: pip install 'odernn[cluster]'.") from None
+    import ray
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+
     keys = list(configs)
 
     def objective(given: dict[str, Any]) -> None:
