@@ -232,18 +232,10 @@ def _periodic(arguments: list[str]) -> None:
 
 def _certified_tiles(formulas: bool) -> list[Any]:
     """The tiles of the table with their certificates, and a bar while these are found."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from ._cli_network import counted
     from .analysis import periodic_table
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("certificates")
-
-        def report(name: str, number: int, total: int) -> None:
-            bar.update(task, description=name, completed=number, total=total)
-
+    with counted() as report:
         return periodic_table(formulas=formulas, certificates=True, progress=report)
 
 

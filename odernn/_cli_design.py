@@ -1,16 +1,15 @@
 """`odernn design`: from what a task needs to ranked cells and configurations that train them."""
 
-import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import jax
 import tyro
 
 from ._arguments import parse
-from ._cli_network import FLAG, at_least_one
+from ._cli_network import FLAG, at_least_one, counted
 from ._results import InputError
 
 _EXPLAINED = 3
@@ -103,23 +102,22 @@ def design(arguments: list[str]) -> None:
     from ._design import design as search
     from ._design._scales import required, scales
     from .train import Config, get_task
+    from .train._run import placed
 
     backend = "ray" if options.cluster else "optuna"
     if options.trials:
         from ._design._halving import check_installed
 
         check_installed(backend)
-    named = options.data or ""
-    is_file = Path(named).suffix.lower() in (".csv", ".ts")
     config = Config(
-        # A configuration must find its data from wherever it is used.
-        task=str(Path(named).absolute()) if is_file else named,
+        task=options.data or "",
         target=options.target,
         horizon=options.ahead,
         mask_missing=options.mask_missing,
         length=options.length,
         seed=options.seed,
     )
+    config = placed(config)
     needs, task = _given(options), None
     if options.data is None:
         requirements, measured = Requirements(**needs), None
@@ -129,8 +127,8 @@ def design(arguments: list[str]) -> None:
         measured = scales(task.training(0))
         requirements = required(task, measured, **needs)
     cells = None if options.cells is None else [c.strip() for c in options.cells.split(",")]
-    with _bar() as report:
-        found = search(requirements, cells=cells, key=_key(options.seed), progress=report)
+    with counted() as report:
+        found = search(requirements, cells=cells, key=jax.random.key(options.seed), progress=report)
         if options.trials and task is not None:
             found = found.halved(
                 task,
@@ -145,12 +143,6 @@ def design(arguments: list[str]) -> None:
     _show(found, options, measured)
     if options.out is not None:
         _write(found, options, config)
-
-
-def _key(seed: int) -> Any:
-    import jax
-
-    return jax.random.key(seed)
 
 
 def _given(options: _Design) -> dict[str, Any]:
@@ -173,25 +165,6 @@ def _given(options: _Design) -> dict[str, Any]:
             raise InputError(f"--{flag.replace('_', '-')} follows from the data: leave it out.")
     found.pop("length", None)  # that of the data
     return found
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True,
-        disable=not console.is_terminal,
-    ) as progress:  # fmt: skip
-        bar = progress.add_task("", total=None)
-
-        def report(name: str, done: int, total: int) -> None:
-            progress.update(bar, description=name, completed=done, total=total)
-
-        yield report
 
 
 def _show(found: Any, options: _Design, measured: Any) -> None:

@@ -84,5 +84,21 @@ def bar(parts: int) -> Iterator[Callable[[str, float], None]]:
         yield report
 
 
+@contextlib.contextmanager
+def counted() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal of things that are counted: told what is next, how many are done, all."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+
+        def report(name: str, number: int, total: int) -> None:
+            progress.update(task, description=name, completed=number, total=total)
+
+        yield report
+
+
 def number_of_cells(target: Target) -> int:
     return len(cells_in(target.model)) or 1

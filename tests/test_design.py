@@ -51,6 +51,20 @@ def test_stages_cost_as_often_as_they_are_evaluated():
     assert cost(odernn.replace(cell, method=odernn.RK4())).functions == 4 * once
 
 
+def test_a_loop_costs_as_often_as_it_turns():
+    class Deep(odernn.AbstractField):
+        """Five activations, one after the other, in a loop."""
+
+        input_size: int = eqx.field(static=True, default=1)
+        hidden_size: int = eqx.field(static=True, default=6)
+
+        def __call__(self, time, h, x):
+            return jax.lax.scan(lambda h, _: (jax.numpy.tanh(h), None), h, None, length=5)[0]
+
+    found = cost(odernn.Cell(Deep(), odernn.Midpoint()))
+    assert found.functions == 2 * 5 * 6 and found.exact
+
+
 def test_an_implicit_step_says_that_one_iteration_is_counted():
     cell = zoo.CTRNN(3, 8, method=odernn.BackwardEuler(), key=jax.random.key(0))
     assert not cost(cell).exact
@@ -311,3 +325,6 @@ def test_what_a_task_needs_follows_from_its_data():
     wanted = Requirements.of_task(tasks.get("copy", length=80, train_size=4))
     # Symbols come back at the last steps: gradients have to cross the whole sequence.
     assert wanted.steps == 100 and wanted.input_size == wanted.output_size == 10
+    # Data are measured in steps; what is required of them is in the unit of a step.
+    again = Requirements.of_task(tasks.get("copy", length=80, train_size=4), step=0.5)
+    assert again.steps == 100 and again.horizon == 50

@@ -41,14 +41,12 @@ class Candidate:
         cell: the cell, initialised for the horizon.
         initial: what was changed for that, and the gradient at the horizon.
         recall: how much of past inputs its output holds.
-        remarks: what was found besides, in words.
     """
 
     kind: Kind
     cell: Cell
     initial: Initialised
     recall: Recall
-    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -68,7 +66,7 @@ class Candidate:
     @property
     def in_band(self) -> bool:
         """Whether the gradient at the horizon is in [1/10, 10]."""
-        return abs(math.log(max(self.initial.gradient, 1e-300))) <= math.log(KAPPA) + 1e-9
+        return self.initial.solved
 
     @property
     def memory(self) -> float:
@@ -87,6 +85,15 @@ class Candidate:
         cost = self.work * (self.kind.shape.n if self.kind.required.use == "latency" else 1)
         return (self.in_band, not linear, round(self.memory, 1), -cost)
 
+    @property
+    def network(self) -> dict[str, Any]:
+        """What a configuration has to say for this cell."""
+        sizes: dict[str, int | None] = {"hidden_size": None, "qubits": None}
+        sizes[size_name(self.kind.network.field)] = self.kind.size
+        horizon = self.kind.required.steps
+        given = {"cell": self.kind.name, "method": self.kind.method, "initial_horizon": horizon}
+        return given | sizes
+
     def config(self, **values: Any) -> "Config":
         """A configuration with which `odernn train` trains this cell.
 
@@ -94,9 +101,7 @@ class Candidate:
         """
         from ..train import Config
 
-        size = {size_name(self.kind.network.field): self.kind.size}
-        given = {"cell": self.kind.name, "method": self.kind.method, **size}
-        return Config(**{**given, "initial_horizon": self.kind.required.steps, **values})
+        return Config(**{**self.network, **values})
 
     def reasons(self) -> list[str]:
         """Why it is here, in words, with the numbers."""
@@ -120,7 +125,7 @@ class Candidate:
             found.append(f"{low}, for all parameter values: {self.kind.rates.theorem}")
         if self.kind.reversible:
             found.append("a step can be undone: train it with Reversible() in constant memory")
-        return found + list(self.remarks)
+        return found
 
 
 def measured(kind: Kind, key: Any) -> Candidate:

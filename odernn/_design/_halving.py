@@ -8,6 +8,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -96,14 +97,14 @@ def halved(
     taking = found.candidates[:keep]
     configs = {
         (c.name, rate): dataclasses.replace(
-            config, **_cell_of(c.config()), epochs=epochs, learning_rate=rate, seed=seed
+            config, **c.network, epochs=epochs, learning_rate=rate, seed=seed
         )
         for c in taking
         for rate in rates
     }
-    run = {"optuna": _with_optuna, "ray": _with_ray}[backend]
+    run = _with_optuna if backend == "optuna" else partial(_with_ray, address=address)
     larger = task.metric == "accuracy"
-    trials = run(configs, task, larger, epochs, address, progress or (lambda *_: None))
+    trials = run(configs, task, larger, epochs, progress or (lambda *_: None))
     ended = [t for t in trials if not t.note and math.isfinite(t.metric)]
     if not ended:
         raise InputError(f"no short training came to an end: {trials[0].note or 'nothing tried'}")
@@ -124,18 +125,11 @@ def halved(
     )
 
 
-def _cell_of(config: Config) -> dict[str, Any]:
-    """What a configuration says of the cell."""
-    names = ("cell", "hidden_size", "qubits", "method", "initial_horizon")
-    return {name: getattr(config, name) for name in names}
-
-
 def _with_optuna(
     configs: dict[tuple[str, float], Config],
     task: Task,
     larger: bool,
     epochs: int,
-    address: str | None,
     progress: Progress,
 ) -> list[Trial]:
     import optuna
@@ -174,8 +168,9 @@ def _with_ray(
     task: Task,
     larger: bool,
     epochs: int,
-    address: str | None,
     progress: Progress,
+    *,
+    address: str | None,
 ) -> list[Trial]:
     import ray
     from ray import tune

@@ -109,7 +109,7 @@ class Kind:
 
     def has(self, condition: str) -> bool:
         """Whether it has what is asked for, as far as no measurement is needed."""
-        wanted, rates = self.required, self.rates if condition in _PROVEN else None
+        wanted = self.required
         match condition:
             case "parameters":
                 return self.parameters <= wanted.parameters
@@ -124,15 +124,12 @@ class Kind:
             case "reversible":
                 return self.reversible
             case "certified":
-                return rates is not None
+                return self.rates is not None
             case "contracting":
-                return rates is not None and rates.upper < 1 - TOLERANCE
+                return self.rates is not None and self.rates.upper < 1 - TOLERANCE
             case "unitary":
                 return self.unitary
         return True  # streaming, and what is measured
-
-
-_PROVEN = ("certified", "contracting")
 
 
 def make(network: Network, method: str | None, input_size: int, size: int, key: Any = None) -> Cell:

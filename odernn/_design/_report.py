@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..analysis._figure import BLUE, GREEN, INK, LINE, PAGE, RED, SHADE, SOFT, figure_into
+from ..zoo._network import size_name
 from ._candidate import Candidate
 from ._search import Design
 
@@ -50,8 +51,6 @@ def explained(candidate: Candidate) -> str:
 
 
 def _units(candidate: Candidate) -> str:
-    from ..zoo._network import size_name
-
     name = size_name(candidate.kind.network.field)
     return "units" if name == "hidden_size" else name
 

@@ -96,6 +96,7 @@ def scales(data: Dataset) -> Scales:
 def required(task: Task, found: Scales | None = None, **given: Any) -> Requirements:
     """Do what `Requirements.of_task` says, with scales that are known or are measured."""
     found = scales(task.training(0)) if found is None else found
+    step = given.get("step", 1.0)
     horizon = float(found.length)
     if task.per_step:
         horizon = min(horizon, max(found.period or 0.0, 3 * found.correlation, 2.0))
@@ -104,13 +105,13 @@ def required(task: Task, found: Scales | None = None, **given: Any) -> Requireme
     usual: dict[str, Any] = {
         "input_size": task.input_size,
         "output_size": task.output_size,
-        "horizon": math.ceil(horizon),
+        "horizon": math.ceil(horizon) * step,
         "length": found.length,
         "per_step": task.per_step,
     }
     if found.irregular:
         low, _, high = found.intervals
-        usual["intervals"] = (low, high)
+        usual["intervals"] = (low * step, high * step)
         usual["must"] = frozenset({"irregular"})
     return Requirements(**{**usual, **given})
 

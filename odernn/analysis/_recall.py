@@ -11,9 +11,8 @@ from jaxtyping import Float, Int
 
 from .._cell import Cell
 from .._layer import Layer
-from .._results import InputError
 from .._typing import Array
-from .._unroll import Scan
+from ._initialise import check_cell, check_wanted
 
 _SEQUENCES = 32
 _SAMPLES = 24
@@ -59,19 +58,15 @@ def recall(cell: Cell | Layer, horizon: int, *, key: Any = None) -> Recall:
 
     Reference: Jaeger, Short term memory in echo state networks, GMD Report 152 (2001).
     """
-    layer = Layer(cell, unroll=Scan()) if isinstance(cell, Cell) else cell
-    if not isinstance(layer, Layer):
-        raise InputError(f"cell is a {type(cell).__name__}: give a Cell or a Layer.")
-    if isinstance(horizon, bool) or not isinstance(horizon, int | np.integer) or horizon < 1:
-        raise InputError(f"horizon = {horizon!r}: give a whole number of steps of at least 1.")
+    layer, horizon = check_cell(cell), check_wanted(horizon, None)
     key = jax.random.key(0) if key is None else key
     more = max(_FEWEST, math.ceil(_SAMPLES * layer.hidden_size / _SEQUENCES))
     dtype = np.finfo(layer.cell.field.dtype).dtype
     first, second = jax.random.split(key)
-    signal = jax.random.normal(first, (_SEQUENCES, int(horizon) + more), dtype)
+    signal = jax.random.normal(first, (_SEQUENCES, horizon + more), dtype)
     signs = jax.random.rademacher(second, (layer.cell.input_size,), dtype)
     seen = np.asarray(_run(layer, signal[..., None] * signs), np.float64)[:, horizon:]
-    lags = _lags(int(horizon))
+    lags = _lags(horizon)
     if not np.isfinite(seen).all():
         return Recall(lags, np.full(len(lags), np.nan), math.nan)
     past = np.asarray(signal, np.float64)

@@ -178,15 +178,16 @@ def get_task(config: Config) -> Task:
     )
 
 
-def _is_file(task: str) -> bool:
-    return Path(task.lower().removesuffix("-irregular")).suffix in (".csv", ".ts")
+def placed(config: Config) -> Config:
+    """The configuration with the whole path of its file: it finds its data from everywhere."""
+    if Path(config.task.lower().removesuffix("-irregular")).suffix not in (".csv", ".ts"):
+        return config
+    return dataclasses.replace(config, task=str(Path(config.task).absolute()))
 
 
 def _config_to_use(config: Config | None, folder: Path | None) -> Config:
     """The given configuration, or the one of the run to continue."""
-    if config is not None and _is_file(config.task):
-        # The run must find its data from wherever it is resumed or repeated.
-        config = dataclasses.replace(config, task=str(Path(config.task).absolute()))
+    config = None if config is None else placed(config)
     if folder is None:
         if config is None:
             raise InputError("nothing to train: give a configuration, or a run to resume.")
