@@ -21,8 +21,9 @@ class _Design:
 
     Every network of the zoo is looked at by analysis, without training: budgets, n-t class,
     theorems for all parameter values, the gradient at the horizon after initialisation, what its
-    output recalls. With --data the needs are measured from data; with --trials the best are then
-    trained for a short while on them.
+    output recalls. With --data the needs are measured from data, and so is what the output of an
+    untrained network tells of their targets; with --trials the best are then trained for a short
+    while on them.
     """
 
     data: str | None = None
@@ -128,7 +129,8 @@ def design(arguments: list[str]) -> None:
         requirements = required(task, measured, **needs)
     cells = None if options.cells is None else [c.strip() for c in options.cells.split(",")]
     with counted() as report:
-        found = search(requirements, cells=cells, key=jax.random.key(options.seed), progress=report)
+        key = jax.random.key(options.seed)
+        found = search(requirements, task=task, cells=cells, key=key, progress=report)
         if options.trials and task is not None:
             found = found.halved(
                 task,
@@ -207,6 +209,7 @@ def _plain(found: Any, options: _Design, measured: Any) -> dict[str, Any]:
             "t": c.kind.shape.t,
             "gradient": finite(c.initial.gradient),
             "recalls": c.memory,
+            "explained": c.explained,
             "parameters": c.parameters,
             "multiply_adds": c.kind.cost.multiply_adds,
             "functions": c.kind.cost.functions,

@@ -10,6 +10,7 @@ import pytest
 import odernn
 from odernn import Requirements, design, tasks, zoo
 from odernn._design._candidate import has_measured
+from odernn._design._explained import explained
 from odernn._design._kinds import kinds
 from odernn._design._requirements import PROPERTIES, WORDS
 from odernn._design._scales import scales
@@ -83,17 +84,18 @@ def test_cost_takes_cells():
 # --- What is recalled ----------------------------------------------------------------------------
 
 
+class Shift(odernn.AbstractField):
+    """Euler's step of h' = S h - h + e x moves all units on by one."""
+
+    input_size: int = eqx.field(static=True, default=1)
+    hidden_size: int = eqx.field(static=True, default=12)
+
+    def __call__(self, time, h, x):
+        moved = jax.numpy.concatenate([x.astype(h.dtype), h[:-1]])
+        return moved - h
+
+
 def test_a_shift_register_recalls_exactly_as_many_values_as_it_has_units(key):
-    class Shift(odernn.AbstractField):
-        """Euler's step of h' = S h - h + e x moves all units on by one."""
-
-        input_size: int = eqx.field(static=True, default=1)
-        hidden_size: int = eqx.field(static=True, default=12)
-
-        def __call__(self, time, h, x):
-            moved = jax.numpy.concatenate([x.astype(h.dtype), h[:-1]])
-            return moved - h
-
     cell = odernn.Cell(Shift(), odernn.Euler())
     found = recall(cell, 20, key=key)
     # A value is in the first unit at lag 0, in the last at lag 11.
@@ -120,6 +122,84 @@ def test_recall_of_a_state_that_breaks_is_nan():
 def test_recall_refuses_horizons(horizon):
     with pytest.raises(odernn.InputError, match="give a whole number of steps of at least 1"):
         recall(zoo.RNN(1, 4, key=jax.random.key(0)), horizon)
+
+
+# --- What is told of targets in data -------------------------------------------------------------
+
+
+def a_task(rng, targets, **given):
+    """White noise, 30 steps, and targets made of it; 40 sequences for training, 20 to validate."""
+
+    def part(count):
+        xs = rng.standard_normal((count, 30, 1)).astype(np.float32)
+        return Dataset(xs, targets(xs), **{k: v[:count] for k, v in given.items()})
+
+    training, validation = part(40), part(20)
+    kind = "classification" if training.targets.dtype == np.int32 else "regression"
+    per_step = training.targets.shape[1:2] == (30,)
+    metric = "accuracy" if kind == "classification" else "mse"
+    return tasks.Task(
+        *("noise", kind, per_step, 1, 2 if kind == "classification" else 1, metric),
+        *(lambda epoch: training, validation, validation, ("x",)),
+    )
+
+
+def told(task):
+    return explained(odernn.Layer(odernn.Cell(Shift(), odernn.Euler())), task)
+
+
+def delayed(xs, lag):
+    return np.concatenate([np.zeros_like(xs[:, :lag]), xs[:, : 30 - lag]], axis=1)
+
+
+def test_a_shift_register_tells_inputs_that_it_holds_and_no_products_of_them(rng):
+    # Its twelve units hold the inputs of lags 0 to 11.
+    assert told(a_task(rng, lambda xs: delayed(xs, 11))) == pytest.approx(1, abs=1e-6)
+    assert told(a_task(rng, lambda xs: delayed(xs, 12))) < 0.05
+    assert told(a_task(rng, lambda xs: delayed(xs, 3) * xs)) < 0.1
+
+
+def test_one_value_is_read_from_the_last_output(rng):
+    assert told(a_task(rng, lambda xs: xs[:, -5])) == pytest.approx(1, abs=1e-6)
+    lengths = np.tile(np.int32([10, 30]), 20)
+    tenth = a_task(rng, lambda xs: xs[:, 9], lengths=lengths)
+    shorter = told(dataclasses.replace(tenth, validation=tenth.validation[::2]))
+    assert shorter > told(dataclasses.replace(tenth, validation=tenth.validation[1::2]))
+
+
+def test_of_classes_the_signs_of_an_input_are_told_in_part(rng):
+    # The share of a sign's variance that is linear in a normal number: 2 / pi.
+    task = a_task(rng, lambda xs: (xs[..., 0] > 0).astype(np.int32))
+    assert told(task) == pytest.approx(2 / np.pi, abs=0.06)
+
+
+def test_targets_that_do_not_count_are_not_looked_at(rng):
+    def broken(xs):
+        targets = delayed(xs, 2)
+        targets[:, ::3] = np.nan
+        return targets
+
+    counts = np.tile(np.arange(30) % 3 > 0, (40, 1))
+    assert told(a_task(rng, broken, target_mask=counts)) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_state_that_breaks_tells_nothing(rng):
+    cell = zoo.CTRNN(1, 4, dt=50.0, key=jax.random.key(0))
+    broken = eqx.tree_at(lambda c: c.field.input_weight, cell, np.nan * cell.field.input_weight)
+    assert explained(odernn.Layer(broken), a_task(rng, lambda xs: xs)) == 0
+
+
+def test_what_data_are_told_of_comes_before_what_is_recalled(rng):
+    task = a_task(rng, lambda xs: np.abs(xs))
+    needs = Requirements.of_task(task, parameters=150, horizon=30)
+    some = ("scornn", "ctrnn", "rnn")
+    without, found = design(needs, cells=some), design(needs, task=task, cells=some)
+    assert without.best.name == "scoRNN" != found.best.name
+    order = [round(-10 * np.log10(1 - c.explained)) for c in found.candidates]
+    assert order == sorted(order, reverse=True) and order[0] > order[-1]
+    assert f"explains {100 * found.best.explained:.3g} %" in "\n".join(found.best.reasons())
+    with pytest.raises(odernn.InputError, match="noise has 1 inputs, the design is for 2"):
+        design(Requirements(2), task=task, cells=["rnn"])
 
 
 # --- Requirements --------------------------------------------------------------------------------
@@ -265,6 +345,19 @@ def test_long_intervals_leave_out_what_they_break(found):
     explicit = zoo.CTRNN(2, 8, dt=0.5, key=jax.random.key(0))
     assert has_measured(dataclasses.replace(some, kind=kind, cell=exact), "irregular")
     assert not has_measured(dataclasses.replace(some, kind=kind, cell=explicit), "irregular")
+
+
+def test_where_gates_would_overshoot_they_get_a_step_that_does_not():
+    def found(longest, *names):
+        wanted = Requirements(2, horizon=20, intervals=(1, longest), must={"irregular"})
+        return [(k.title, k.has("irregular")) for k in kinds(wanted, names)]
+
+    # An open gate is Euler's y - L y: of two steps and more it grows.
+    assert found(1.9, "gru") == [("GRU", True)]
+    assert found(2, "gru") == [("GRU", False), ("GRU + fusedeuler", True)]
+    assert found(8, "lstm") == [("LSTM", False), ("LSTM + fusedeuler", True)]
+    # A tenth of a step each, a linearly implicit step, and no gates.
+    assert found(8, "ctrnn", "ltc", "scornn") == [("CTRNN", True), ("LTC", True), ("scoRNN", True)]
 
 
 @pytest.mark.parametrize(

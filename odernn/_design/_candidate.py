@@ -19,15 +19,19 @@ from ..analysis._initialise import Initialised, initialise
 from ..analysis._measure import jacobian, run, take
 from ..analysis._recall import Recall, recall
 from ..zoo._network import size_name
+from ._explained import explained
 from ._kinds import Kind, make
 
 if TYPE_CHECKING:
+    from ..tasks import Task
     from ..train import Config
 
 KAPPA = 10.0
 """Gradients count as carried while they lie between 1/KAPPA and KAPPA times."""
 FUNCTION = 8
 """Multiplications that one value of tanh or exp stands for in `work`."""
+_DRAWS = 3
+"""Times that weights are drawn: one draw can be lucky."""
 _GROWS = 10.0
 _TURNS = 32
 
@@ -41,12 +45,15 @@ class Candidate:
         cell: the cell, initialised for the horizon.
         initial: what was changed for that, and the gradient at the horizon.
         recall: how much of past inputs its output holds.
+        explained: the share of the targets' variance that a linear read-out of its output
+            explains, in the validation part of the data; None without data.
     """
 
     kind: Kind
     cell: Cell
     initial: Initialised
     recall: Recall
+    explained: float | None = None
 
     @property
     def name(self) -> str:
@@ -83,7 +90,10 @@ class Candidate:
         """What orders candidates, larger first."""
         linear = self.kind.shape.n == 0 and "parallel" not in self.kind.required.must
         cost = self.work * (self.kind.shape.n if self.kind.required.use == "latency" else 1)
-        return (self.in_band, not linear, round(self.memory, 1), -cost)
+        # Errors within about a decibel, a quarter, count as the same.
+        error = max(1 - (self.explained or 0.0), 1e-9)
+        told = round(-10 * math.log10(error))
+        return (self.in_band, not linear, told, round(self.memory, 1), -cost)
 
     @property
     def network(self) -> dict[str, Any]:
@@ -110,6 +120,11 @@ class Candidate:
         found = [
             f"gradient at {wanted.steps} steps: {self.initial.gradient:.3g} ({changed})"
             + ("" if self.in_band else ", outside [0.1, 10]"),
+        ]
+        if self.explained is not None:
+            share = f"{100 * self.explained:.3g} % of the variance of the targets"
+            found.append(f"untrained, its output explains {share} to a linear read-out")
+        found += [
             f"a linear read-out recalls {self.memory:.1f} input values of the far half of "
             f"{wanted.steps} steps",
             f"class {shape.n}-{shape.t}: "
@@ -128,13 +143,22 @@ class Candidate:
         return found
 
 
-def measured(kind: Kind, key: Any) -> Candidate:
-    """Build a kind in its size, initialise it for the horizon and measure."""
+def measured(kind: Kind, key: Any, task: "Task | None" = None) -> Candidate:
+    """Build a kind in its size, initialise it for the horizon and measure, on data too.
+
+    Of several draws of its weights the one in the middle of the ranking stands for the kind.
+    """
+    drawn = [_measured(kind, one, task) for one in jax.random.split(key, _DRAWS)]
+    return sorted(drawn, key=lambda candidate: candidate.rank)[_DRAWS // 2]
+
+
+def _measured(kind: Kind, key: Any, task: "Task | None") -> Candidate:
     draw, search, noise = jax.random.split(key, 3)
     wanted = kind.required
     cell = make(kind.network, kind.method, wanted.input_size, kind.size, draw)
     found = initialise(cell, wanted.steps, kappa=KAPPA, key=search)
-    return Candidate(kind, found.cell, found, recall(found.cell, wanted.steps, key=noise))
+    share = None if task is None else explained(Layer(found.cell), task)
+    return Candidate(kind, found.cell, found, recall(found.cell, wanted.steps, key=noise), share)
 
 
 def has_measured(candidate: Candidate, condition: str) -> bool:

@@ -17,6 +17,7 @@ from .._results import InputError, RunFailed
 from ..tasks import Task
 from ..train import Config, Interrupted, build_model
 from ..train._loop import Observer, Position, Trainer
+from ._requirements import check_channels
 from ._search import Design, Progress
 
 RATES = (0.02, 0.005, 0.001)
@@ -89,11 +90,7 @@ def halved(
     """Do what `Design.halved` says."""
     check_installed(backend)
     config = Config(task=task.name) if config is None else config
-    if task.input_size != found.requirements.input_size:
-        raise InputError(
-            f"task {task.name} has {task.input_size} inputs, the design is for "
-            f"{found.requirements.input_size}: design for this task."
-        )
+    check_channels(found.requirements, task)
     taking = found.candidates[:keep]
     configs = {
         (c.name, rate): dataclasses.replace(

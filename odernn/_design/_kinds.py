@@ -8,10 +8,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._cell import Cell
-from .._method import METHODS, LieTrotter, Strang
+from .._field import AbstractRelaxationField
+from .._method import METHODS, Euler, GaussSeidelEuler, LieTrotter, Strang
 from .._model import parameter_count
 from .._results import InputError, unknown_name
 from ..analysis._certificate import TOLERANCE, Rates
@@ -31,6 +33,7 @@ _GIVING: dict[str, tuple[str, ...]] = {
     "contracting": ("backwardeuler",),
     "unitary": ("implicitmidpoint",),
     "n": ("heun", "kutta3", "rk4"),
+    "irregular": ("fusedeuler",),
 }
 """Methods that a network is tried with where its own one does not give a property."""
 _SMALL = 8
@@ -107,6 +110,24 @@ class Kind:
             return False
         return True
 
+    @cached_property
+    def steady(self) -> bool:
+        """Whether the longest step between two inputs lets what relaxes go to its rest.
+
+        The relaxation y' = -y of a gate that is open must not grow: Euler's step does from two
+        time units on, and so does that of every gated network, which is one unit long as it comes.
+        Of fields that do not relax this says nothing.
+        """
+        small = self.small
+        if not isinstance(small.field, AbstractRelaxationField):
+            return True
+        # Each block of a gated memory takes Euler's step.
+        method = Euler() if isinstance(small.method, GaussSeidelEuler) else small.method
+        relaxing = Cell(_Relaxing(), method, float(small.step_size))
+        interval = jnp.asarray(self.required.longest_interval)
+        after = relaxing.step(jnp.ones(1), jnp.zeros(1), interval=interval)
+        return bool(jnp.abs(after)[0] < 1)
+
     def has(self, condition: str) -> bool:
         """Whether it has what is asked for, as far as no measurement is needed."""
         wanted = self.required
@@ -129,7 +150,22 @@ class Kind:
                 return self.rates is not None and self.rates.upper < 1 - TOLERANCE
             case "unitary":
                 return self.unitary
+            case "irregular":
+                return self.steady
         return True  # streaming, and what is measured
+
+
+class _Relaxing(AbstractRelaxationField):
+    """y' = -y."""
+
+    input_size: int = eqx.field(static=True, default=1)
+    hidden_size: int = eqx.field(static=True, default=1)
+
+    def relaxation(self, time: Any, y: Any, u: Any) -> tuple[Any, Any]:
+        return jnp.ones_like(y), jnp.zeros_like(y)
+
+    def __call__(self, time: Any, y: Any, u: Any) -> Any:
+        return -y
 
 
 def make(network: Network, method: str | None, input_size: int, size: int, key: Any = None) -> Cell:

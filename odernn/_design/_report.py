@@ -27,7 +27,9 @@ def table(design: Design, most: int = 10) -> "Table":
         title_style="bold",
     )  # fmt: skip
     found.add_column("cell", overflow="fold")
-    for name in ("size", "n-t", "gradient", "recalls", "parameters", "work"):
+    data = any(candidate.explained is not None for candidate in design.candidates)
+    told = ("explains",) if data else ()
+    for name in ("size", "n-t", "gradient", *told, "recalls", "parameters", "work"):
         found.add_column(name, justify="right")
     for candidate in design.candidates[:most]:
         shape = candidate.kind.shape
@@ -37,6 +39,7 @@ def table(design: Design, most: int = 10) -> "Table":
             str(candidate.kind.size),
             f"{shape.n}-{shape.t}",
             f"{candidate.initial.gradient:.3g}",
+            *([f"{100 * (candidate.explained or 0):.1f} %"] if data else []),
             f"{candidate.memory:.1f}",
             f"{candidate.parameters:,}",
             f"{candidate.work:,}",

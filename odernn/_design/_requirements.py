@@ -23,7 +23,7 @@ PROPERTIES: tuple[Property, ...] = get_args(Property)
 WORDS: dict[Property, str] = {
     "certified": "no gradient grows, by a theorem, for all parameter values",
     "contracting": "two states come together, by a theorem, for all parameter values",
-    "irregular": "steps of the lengths in the data leave the state bounded",
+    "irregular": "steps of the lengths in the data leave the state bounded, gates do not overshoot",
     "oscillating": "a mode of the linearised step turns further than it decays",
     "parallel": "a step is affine in the state (n = 0): whole sequences in logarithmic depth",
     "reversible": "a step can be undone: training memory does not grow with time",
@@ -164,6 +164,19 @@ class Requirements:
                 f"slowest = {self.slowest:g} conflicts with horizon = {self.horizon:g}: a period "
                 f"longer than the horizon is not learnt; take horizon = {self.slowest:g}."
             )
+
+
+def check_channels(requirements: Requirements, task: "Task") -> None:
+    """Refuse data that a design cannot read.
+
+    Raises:
+        InputError: says both numbers of channels.
+    """
+    if task.input_size != requirements.input_size:
+        raise InputError(
+            f"task {task.name} has {task.input_size} inputs, the design is for "
+            f"{requirements.input_size}: design for this task."
+        )
 
 
 def _whole(name: str, value: Any, least: int) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -11,7 +12,7 @@ import jax
 from .._results import InputError
 from ._candidate import Candidate, has_measured, measured
 from ._kinds import Kind, conflict, kinds
-from ._requirements import Requirements
+from ._requirements import Requirements, check_channels
 
 if TYPE_CHECKING:
     from ..tasks import Task
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with what is looked at next, how many are done and how many there are."""
+
+_KEPT = 20
+"""Cells whose programs are kept in memory."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,8 +32,8 @@ class Design:
     Attributes:
         requirements: what was asked for.
         candidates: all cells that have it, in the order in which they are recommended.
-        front: those that no other one beats in all of: what they recall, gradient in the band,
-            parameters, work.
+        front: those that no other one beats in all of: what they recall and explain, gradient in
+            the band, parameters, work.
         skipped: why others are not among them, by their names.
         trials: short trainings, if there were any (`halved`).
         rates: the learning rate that was best in them, by the names of the cells.
@@ -76,6 +80,7 @@ class Design:
 def design(
     requirements: Requirements,
     *,
+    task: "Task | None" = None,
     cells: Iterable[str] | None = None,
     key: Any = None,
     progress: Progress | None = None,
@@ -85,23 +90,27 @@ def design(
     Every network of the zoo is looked at, with its own method and with those that add what is
     asked for, in the largest size within the budgets. What shapes and theorems say (budgets, n-t
     class, certificates for all parameter values, whether a step can be undone) decides first; then
-    each cell that is left is initialised for the horizon (`analysis.initialise`) and measured: the
-    gradient at the horizon, and how many past input values its output holds (`analysis.recall`).
-    Nothing is trained.
+    each cell that is left is drawn three times, initialised for the horizon (`analysis.initialise`)
+    and measured; the draw in the middle stands for it. Measured are the gradient at the horizon,
+    how many past input values the output holds (`analysis.recall`), and with data what the output
+    tells of their targets: the share of the variance that a linear read-out, fitted to the training
+    part, explains in the validation part. Nothing else is trained; test data are not looked at.
 
     First come cells whose gradient at the horizon is in [1/10, 10]; of these, nonlinear ones come
     before those that are affine in the state (a linear filter, unless "parallel" is asked for);
-    then counts what they recall from the far half of the horizon, then the work of a step.
+    then counts the error of that read-out, in whole decibels; then what they recall from the far
+    half of the horizon, then the work of a step.
 
     Arguments:
         requirements: what the task needs.
+        task: data that the cells are for, if there are some.
         cells: names of networks to look at; None: all.
         key: of the weights and the noise.
         progress: is told how far it is.
 
     Raises:
         InputError: no cell has all that is asked for: says which two requirements exclude each
-            other, and what is near them; an unknown name.
+            other, and what is near them; an unknown name; data with other channels.
 
     >>> from odernn import Requirements, design
     >>> found = design(Requirements(1, horizon=50, parameters=300), cells=["rnn", "scornn"])
@@ -110,6 +119,8 @@ def design(
     """
     report = progress or (lambda name, done, total: None)
     report("networks", 0, 1)
+    if task is not None:
+        check_channels(requirements, task)
     known = list(kinds(requirements, cells))
     asked = requirements.conditions()
     fitting = [kind for kind in known if all(kind.has(name) for name in asked)]
@@ -122,7 +133,7 @@ def design(
         if kind not in fitting
     }
     key = jax.random.key(0) if key is None else key
-    found = _all_measured(fitting, key, report)
+    found = _all_measured(fitting, key, task, report)
     for name in ("irregular", "oscillating"):
         if name in requirements.must:
             lacking = {c.name for c in found if not has_measured(c, name)}
@@ -138,14 +149,18 @@ def design(
     return Design(requirements, tuple(ranked), tuple(pareto(ranked)), skipped)
 
 
-def _all_measured(fitting: Sequence[Kind], key: Any, report: Progress) -> list[Candidate]:
+def _all_measured(
+    fitting: Sequence[Kind], key: Any, task: "Task | None", report: Progress
+) -> list[Candidate]:
     """Measure on all cores: most of the time goes into compiling, which uses one."""
     keys = jax.random.split(key, len(fitting))
     found: list[Candidate] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, candidate in enumerate(pool.map(measured, fitting, keys)):
+        for done, candidate in enumerate(pool.map(measured, fitting, keys, repeat(task))):
             found.append(candidate)
             report(candidate.name, done + 1, len(fitting))
+            if done % _KEPT == _KEPT - 1:
+                jax.clear_caches()  # programs that nobody calls again take all memory maps
     return found
 
 
@@ -153,7 +168,8 @@ def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those that no other candidate beats, in their order."""
 
     def value(c: Candidate) -> tuple[float, ...]:
-        return (c.in_band, round(c.memory, 1), -c.parameters, -c.work)
+        told = round(c.explained or 0.0, 2)
+        return (c.in_band, told, round(c.memory, 1), -c.parameters, -c.work)
 
     def beaten(c: Candidate) -> bool:
         mine = value(c)

@@ -89,18 +89,23 @@ def _lags(horizon: int) -> np.ndarray:
     return np.unique(np.concatenate([near, far]).round().astype(int))
 
 
+def read_out(fit: np.ndarray, goal: np.ndarray, test: np.ndarray, ridge: float) -> np.ndarray:
+    """What a linear read-out, fitted to rows (states and their goals), makes of other states."""
+    middle, spread = fit.mean(axis=0), fit.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    fit, test = (fit - middle) / scale, (test - middle) / scale
+    gram = fit.T @ fit + ridge * len(fit) * np.eye(fit.shape[1])
+    return goal.mean(axis=0) + test @ np.linalg.solve(gram, fit.T @ (goal - goal.mean(axis=0)))
+
+
 def _r_squared(seen: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The share of variance that a linear read-out finds in sequences that it was not fitted to."""
     half = len(seen) // 2
     size = seen.shape[-1]
     fit, test = (part.reshape(-1, size) for part in (seen[:half], seen[half:]))
     goal, truth = (part.reshape(-1, wanted.shape[-1]) for part in (wanted[:half], wanted[half:]))
-    middle, spread = fit.mean(axis=0), fit.std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
-    fit, test = (fit - middle) / scale, (test - middle) / scale
-    ridge = _RIDGE * len(fit) * np.eye(size)
-    weights = np.linalg.solve(fit.T @ fit + ridge, fit.T @ (goal - goal.mean(axis=0)))
-    found = 1 - np.mean((truth - goal.mean(axis=0) - test @ weights) ** 2, axis=0) / truth.var(0)
+    error = truth - read_out(fit, goal, test, _RIDGE)
+    found = 1 - np.mean(error**2, axis=0) / truth.var(0)
     # Of what is not recovered, the fit adds so large a part to the error again.
     excess = size / len(fit)
     return (found + excess) / (1 + excess)
