@@ -45,8 +45,6 @@ ROWS, TRIED = RESULTS / "classification.csv", RESULTS / "classification_tried.cs
 COLUMNS = ("set", "way", "seed", "accuracy", "seconds", "note")
 UPDATES = 300
 """Of LSTM-FCN, at least."""
-
-
 CERTIFIED = ("scornn", "contractingcornn", "contractingrnn", "mingru")
 ANY = ("gru", "lem", "cornn")
 """Networks to choose from: certified for all values of their parameters, and others."""
@@ -314,8 +312,7 @@ METHOD = f"""Test accuracy on aeon's own split; mean ± standard deviation of se
 odernn: bidirectional layers of cells with at most {PARAMETERS:,} parameters each (of one that reads
 16 channels), on windows of samples, {TRAINED} updates. The cell, then rate, read-out, windows and
 layers by the Brier score of thirds left out of the training part ({SPLITS} splits; scores in
-classification_tried.csv); "choice" says how many were tried; 2 are the first networks of
-two cells, where there was no time for more. "after training" is what
+classification_tried.csv); "choice" says how many were tried. "after training" is what
 `analysis.certify` says of all cells after training, the largest rate of all seeds beside it.
 Peers at their defaults, but LSTM-FCN: batches of 16 for more updates, and ended long before its
 2000 epochs. Seconds are of the processor; the machine was shared."""
