@@ -1,5 +1,6 @@
 """What a result needs to be understood later: machine, versions and commit."""
 
+import csv
 import os
 import platform
 import subprocess
@@ -19,6 +20,14 @@ def describe(*packages: str) -> str:
         f"{platform.machine()}, {os.cpu_count()} cores{load}; Python {platform.python_version()}, "
         f"{names}; commit {commit or 'unknown'}"
     )
+
+
+def stored(path: Path) -> list[dict[str, str]]:
+    """The lines of a file of results; none if it is not there."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _machine import RESULTS, describe, store, table
+from _machine import RESULTS, describe, store, stored, table
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -209,12 +209,11 @@ def goal_of(anchor: Anchor) -> float:
 
 def report() -> None:
     """Write the tables of all lines."""
-    with ROWS.open(newline="", encoding="utf-8") as file:
-        stored = list(csv.DictReader(file))
+    all_lines = stored(ROWS)
     rows, there = [], []
     for name, anchor in ANCHORS.items():
         goal = goal_of(anchor)
-        mine = [r for r in stored if r["anchor"] == name]
+        mine = [r for r in all_lines if r["anchor"] == name]
         if mine:
             there.append([name, anchor.title, anchor.source])
         for seed in sorted({r["seed"] for r in mine}):

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from _machine import RESULTS, describe, store, table
+from _machine import RESULTS, describe, store, stored, table
 from aeon.classification.convolution_based import RocketClassifier
 from aeon.classification.distance_based import KNeighborsTimeSeriesClassifier
 from aeon.datasets import load_from_ts_file
@@ -276,14 +276,6 @@ def run(data: Data, way: str, seed: int, **given: Any) -> dict[str, Any]:
     spent = time.process_time() - began
     values = (data.name, way, seed, f"{result.accuracy:.4f}", f"{spent:.1f}", result.note)
     return dict(zip(COLUMNS, values, strict=True))
-
-
-def stored(path: Path) -> list[dict[str, Any]]:
-    """All lines that are there."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def keep(path: Path, row: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from _machine import RESULTS, describe, store, table
+from _machine import RESULTS, describe, store, stored, table
 from rich.console import Console
 
 from odernn import Requirements, design, tasks
@@ -73,24 +73,16 @@ def compared(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def keep(name: str, rows: list[dict[str, Any]]) -> None:
     """Put the lines of a task in the place of those that are there."""
-    others = [row for row in stored() if row["task"] != name]
+    others = [row for row in stored(ROWS) if row["task"] != name]
     with ROWS.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(others + rows)
 
 
-def stored() -> list[dict[str, Any]]:
-    """The lines that are there."""
-    if not ROWS.exists():
-        return []
-    with ROWS.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def report(options: argparse.Namespace) -> None:
     """Write the table of all lines."""
-    rows, lines = stored(), []
+    rows, lines = stored(ROWS), []
     for name in [n for n in TASKS if any(r["task"] == n for r in rows)]:
         mine = {r["cell"]: r for r in rows if r["task"] == name}
         own = mine["design"]

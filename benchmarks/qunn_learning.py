@@ -12,7 +12,6 @@ tables of all lines.
 """
 
 import argparse
-import csv
 import dataclasses
 import math
 import time
@@ -26,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _machine import RESULTS, describe, store, table
+from _machine import RESULTS, describe, store, stored, table
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from scipy import special
@@ -373,18 +372,15 @@ COLUMNS = (
 )
 
 
-def stored(path: Path) -> dict[tuple[str, str, int], list[dict[str, str]]]:
+def latest(path: Path) -> dict[tuple[str, str, int], list[dict[str, str]]]:
     """The lines of each task, cell and size, those of the latest run."""
-    latest: dict[tuple[str, str, int], list[dict[str, str]]] = {}
-    if not path.exists():
-        return latest
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            key = (row["task"], row["cell"], int(row["size"]))
-            if latest.get(key, [row])[0]["run"] != row["run"]:
-                latest[key] = []
-            latest.setdefault(key, []).append(row)
-    return latest
+    found: dict[tuple[str, str, int], list[dict[str, str]]] = {}
+    for row in stored(path):
+        key = (row["task"], row["cell"], int(row["size"]))
+        if found.get(key, [row])[0]["run"] != row["run"]:
+            found[key] = []
+        found.setdefault(key, []).append(row)
+    return found
 
 
 def lines(case: Case, updates: int, result: Result, seconds: float) -> list[tuple]:
@@ -429,7 +425,7 @@ def train_all(options: argparse.Namespace) -> None:
         total = progress.add_task("cases", total=len(asked))
         for case in asked:
             updates = options.updates or SETTINGS[case.task].updates
-            rows = stored(options.rows).get(case[:3], [])
+            rows = latest(options.rows).get(case[:3], [])
             if options.again or not same(rows, case, updates, options.seeds):
                 name = f"{case.task}, {case.cell}, {case.parameters}"
                 bar = progress.add_task(name, total=updates)
@@ -583,7 +579,7 @@ Bold: on the Pareto front, no other cell is better with as few parameters.
 def report(path: Path, image: Path | None = None) -> None:
     """Draw the picture and write the tables of all lines that are there."""
     kept: dict[str, list[list[dict[str, str]]]] = {}
-    for (name, _, _), rows in stored(path).items():
+    for (name, _, _), rows in latest(path).items():
         kept.setdefault(name, []).append(rows)
     kept = {name: kept[name] for name in SETTINGS if name in kept}
     points = {name: [chosen(r, task_of(name)) for r in rows] for name, rows in kept.items()}
