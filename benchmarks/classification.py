@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from _dots import IMAGES, Dot, draw_rows
 from _machine import RESULTS, describe, store, stored, table
 from aeon.classification.convolution_based import RocketClassifier
 from aeon.classification.distance_based import KNeighborsTimeSeriesClassifier
@@ -298,6 +299,7 @@ TITLES = {
     "any": "odernn, any",
     "certified": "odernn, certified",
 }
+MARKS = {"dtw": "s", "rocket": "^", "lstm-fcn": "v", "any": "o", "certified": "D"}
 
 
 METHOD = f"""Test accuracy on aeon's own split; mean ± standard deviation of several seeds.
@@ -342,6 +344,16 @@ def accuracies(lines: list[dict[str, Any]], names: list[str], ways: list[str]) -
     header = ["set", "cases", "steps x channels", "classes", *(TITLES[way] for way in ways)]
     rows = [described(name) + [cell_of(lines, name, way) for way in ways] for name in names]
     return table(header, rows)
+
+
+def dots(lines: list[dict[str, Any]], name: str) -> dict[str, Dot]:
+    """What there is of a set: the mean and the range of the seeds."""
+    found = {}
+    for way in MARKS:
+        values = [float(r["accuracy"]) for r in rows_of(lines, name, way)]
+        if np.isfinite(values).all() and values:
+            found[TITLES[way]] = Dot(float(np.mean(values)), min(values), max(values))
+    return found
 
 
 def against(lines: list[dict[str, Any]], names: list[str], way: str) -> list[str]:
@@ -410,6 +422,10 @@ def report() -> None:
     for way in ("certified", "any"):
         if way in ways:
             text += f"\n\n{TITLES[way]}:\n\n" + networks(lines, names, way)
+    marks = {TITLES[way]: mark for way, mark in MARKS.items() if way in ways}
+    rows = {name: dots(lines, name) for name in names}
+    path = IMAGES / "classification.svg"
+    draw_rows(path, rows, TITLES["certified"], marks, "test accuracy")
     store("classification", f"{text}\n\nSeconds of the processor:\n\n{seconds(lines, names)}")
 
 

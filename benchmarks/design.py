@@ -14,6 +14,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from _dots import IMAGES, Dot, draw_panels
 from _machine import RESULTS, describe, store, stored, table
 from rich.console import Console
 
@@ -31,6 +32,8 @@ COLUMNS = (
     *("test_metric_max", "test_loss", "test_loss_std", "trained", "failed", "learning_rate"),
     *("parameters", "size", "updates", "training_ms", "seconds", "budget"),
 )
+CALLED = {"lstm": "LSTM", "gru": "GRU", "cornn": "coRNN", "lem": "LEM"}
+PARTS = ("", "_min", "_max")
 
 
 def recommended(name: str, parameters: int, folder: Path) -> tuple[Path, str]:
@@ -80,19 +83,30 @@ def keep(name: str, rows: list[dict[str, Any]]) -> None:
         writer.writerows(others + rows)
 
 
-def report(options: argparse.Namespace) -> None:
-    """Write the table of all lines."""
-    rows, lines = stored(ROWS), []
+def report() -> None:
+    """Write the table and draw the picture of all lines."""
+    rows, lines, panels, errors = stored(ROWS), [], {}, set()
     for name in [n for n in TASKS if any(r["task"] == n for r in rows)]:
         mine = {r["cell"]: r for r in rows if r["task"] == name}
+        title = f"{name}, {mine['design']['metric']}"
+        panels[title] = {
+            CALLED.get(cell, cell): Dot(*(float(row[f"test_metric{part}"]) for part in PARTS))
+            for cell in ("design", *DEFAULTS)
+            if (row := mine[cell])["test_metric"]
+        }
+        if mine["design"]["metric"] != "accuracy":
+            errors.add(title)
         own = mine["design"]
         results = [_result(mine[cell]) for cell in ("design", *DEFAULTS)]
         budget = f"{float(own['budget']):g} s"
         lines.append([name, own["metric"], budget, own["network"], *results, str(_place(mine))])
     header = ["task", "metric", "time", "design", "its result", *DEFAULTS, "place of the design"]
-    text = f"{describe('jax', 'odernn')}\n\nTest part, mean and standard deviation over "
-    text += f"{options.seeds} seeds, at most {options.parameters:,} parameters. The time of one "
-    text += "core is for each cell on each task: three rates with one seed, then the trainings.\n"
+    seeds = ", ".join(sorted({row["trained"] for row in rows}))
+    most = max(int(row["parameters"]) for row in rows)
+    text = f"{describe('jax', 'odernn')}\n\nTest part, mean and standard deviation over {seeds} "
+    text += f"seeds, at most {most:,} parameters. The time of one core is for each cell on each "
+    text += "task: three rates with one seed, then the trainings.\n"
+    draw_panels(IMAGES / "design-benchmark.svg", panels, "design", errors)
     store("design", f"{text}\n{table(header, lines)}")
 
 
@@ -120,10 +134,11 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=240.0, help="seconds for a cell on a task")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--runs", type=Path, default=Path("runs/design"))
+    parser.add_argument("--draw", action="store_true", help="picture and table of what is there")
     options = parser.parse_args()
-    for name in options.tasks:
+    for name in () if options.draw else options.tasks:
         keep(name, compared(name, options))
-    report(options)
+    report()
 
 
 if __name__ == "__main__":

@@ -64,28 +64,36 @@ class Setting:
 
 SETTINGS = {
     "ItalyPowerDemand": Setting(
-        partial(tasks.get, "ItalyPowerDemand"), "ItalyPowerDemand", 600, qubits=6
+        partial(tasks.get, "ItalyPowerDemand"),
+        "ItalyPowerDemand",
+        600,
+        sizes=(25, 50, 150, 450, 2000, 20000),
+        qubits=6,
     ),
     "JapaneseVowels": Setting(
         partial(tasks.get, "JapaneseVowels"),
         "JapaneseVowels",
         600,
-        sizes=(150, 300, 450, 2000),
+        sizes=(100, 150, 300, 450, 2000, 20000),
         qubits=6,
     ),
-    "BasicMotions": Setting(partial(tasks.get, "BasicMotions"), "BasicMotions", 300),
-    "digits": Setting(tasks.digits, "digits", 600, sizes=(150, 300, 450, 2000), qubits=6),
+    "BasicMotions": Setting(
+        partial(tasks.get, "BasicMotions"), "BasicMotions", 300, sizes=(50, 150, 450, 2000, 20000)
+    ),
+    "digits": Setting(
+        tasks.digits, "digits", 600, sizes=(100, 150, 300, 450, 2000, 20000), qubits=8
+    ),
     "digits-permuted": Setting(
         partial(tasks.digits, permuted=True),
         "permuted digits",
         600,
-        sizes=(150, 300, 450),
-        qubits=6,
+        sizes=(100, 150, 300, 450),
+        qubits=8,
     ),
     "adding-200": Setting(
         partial(tasks.adding, length=200), "adding, T = 200", 800, sizes=(50, 450)
     ),
-    "copy-200": Setting(partial(tasks.copy, length=200), "copy, T = 200", 300, sizes=(450, 2000)),
+    "copy-200": Setting(partial(tasks.copy, length=200), "copy, T = 200", 1000, sizes=(450, 2000)),
     "adding-1000": Setting(
         partial(tasks.adding, length=1000),
         "adding, T = 1000",
@@ -96,8 +104,10 @@ SETTINGS = {
         rates=(0.001,),
     ),
 }
-QUBITS, MEMORY, FEATURES = (4, 5, 6, 7, 8), (1, 2, 3, 4), (1, 2, 4, 8, 16)
+QUBITS, MEMORY, FEATURES = (2, 3, 4, 5, 6, 7, 8), (1, 2, 3, 4), (1, 2, 4, 8, 16)
 """What the shapes of a QUNN are chosen from."""
+USUAL = 4
+"""Qubits below which no shape is taken, unless none with so many is small enough."""
 MOST_UNITS = 256
 
 Shape = tuple[int, ...]
@@ -125,6 +135,7 @@ CELLS: dict[str, Callable[[int, Shape, Any], odernn.Cell]] = {
     "QUNN global feedback": partial(qunn, sharing="global", feedback=True),
     "QUNN site": partial(qunn, sharing="site", feedback=False),
     "QUNN site feedback": partial(qunn, sharing="site", feedback=True),
+    "QUNN site precessing": partial(qunn, sharing="site", precession=1.5),
 } | {n.name: partial(units, n) for n in (zoo.LSTM, zoo.GRU, zoo.coRNN, zoo.LEM, zoo.expRNN)}
 NAMES = {name.lower().replace(" ", "-"): name for name in CELLS}
 """Cells as they are asked for."""
@@ -202,6 +213,9 @@ def cases(options: argparse.Namespace) -> list[Case]:
                 below = [
                     (n, [-a for a in s], s) for s, n in known.items() if 0.4 * size <= n <= size
                 ]
+                if cell.startswith("QUNN"):
+                    # Few qubits with many features learn less than as many numbers of more qubits.
+                    below = [b for b in below if b[-1][0] >= USUAL] or below
                 if below and (shape := max(below)[-1]) not in seen:
                     seen.add(shape)
                     found.append(Case(name, cell, size, shape, known[shape]))
@@ -662,6 +676,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--cells", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--sizes", nargs="+", type=int, help="in place of each task's own")
+    parser.add_argument("--rates", nargs="+", type=float, help="in place of each task's own")
     parser.add_argument("--updates", type=int, help="in place of each task's own")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--again", action="store_true", help="train what is there, too")
@@ -670,6 +685,9 @@ def main() -> None:
     parser.add_argument("--image", type=Path, help="in place of docs/images/qunn_learning.svg")
     parser.add_argument("--draw", action="store_true", help="picture and tables")
     options = parser.parse_args()
+    if options.rates:
+        for name in options.tasks:
+            SETTINGS[name] = dataclasses.replace(SETTINGS[name], rates=tuple(options.rates))
     if options.list:
         print(table(list(Case._fields), [[str(a) for a in case] for case in cases(options)]))
     elif options.draw:

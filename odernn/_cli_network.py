@@ -42,6 +42,8 @@ class Network:
     """How inputs of a CELL become angles (qunn)."""
     features: int | None = None
     """Products in a trained encoding of a CELL (qunn)."""
+    precession: float | None = None
+    """Largest initial angle of a qubit's own turn in a step of a CELL, radians (qunn)."""
 
     def read(self, text: str) -> Target:
         """What is named, with the options given."""

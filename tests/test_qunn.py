@@ -696,3 +696,34 @@ def test_a_step_of_two_qubits(rng):
     response = (-2 * dt * spin.imag * np.asarray(f.theta_data[0]))[:, None] * f.spread.T
     wanted = np.concatenate([response, np.zeros((3, 3))])
     np.testing.assert_allclose(jax.jacobian(run)(x), wanted, rtol=0, atol=1e-14)
+
+
+def test_qubits_start_to_precess_at_evenly_spaced_angles():
+    at_rest, turning = (
+        QUNN(1, 4, memory=2, precession=angle, key=jax.random.key(0)).field.theta_x
+        for angle in (0.0, 1.5)
+    )
+    np.testing.assert_allclose(turning[0] - at_rest[0], [0, 0.5, 1, 1.5], atol=1e-6)
+    np.testing.assert_array_equal(turning[1], at_rest[1])
+
+
+def test_a_qubit_that_precesses_tells_when_an_input_came():
+    """The response of <X> and <Z> to one pulse is the cosine and the sine of its time."""
+    angle, weak, steps = 0.4, 1e-3, 12
+
+    cell = QUNN(1, 2, precession=angle, encoding=lambda x: x * jnp.ones(2), key=jax.random.key(0))
+    clean = {"theta_x": [[0.0, angle]], "theta_z": [[0.0, 0.0]], "theta_zz": [[0.0]]}
+    for name, value in clean.items():
+        cell = eqx.tree_at(lambda c, n=name: getattr(c.field, n), cell, jnp.asarray(value))
+    pulses = weak * jnp.eye(steps + 1, steps, -1)[..., None]
+    without, *after = jax.vmap(lambda xs: odernn.Layer(cell)(xs)[0][-1])(pulses)
+    response = (np.stack(after) - without) / weak
+    k = np.arange(steps)
+    # exp(-i a X) turns by 2a about x; a step turns about x first, then by twice the phase about z.
+    np.testing.assert_allclose(response[:, 0], -np.sqrt(2), rtol=1e-2)
+    np.testing.assert_allclose(
+        response[:, 1], -np.sqrt(2) * np.cos(2 * angle * (k + 1)), atol=1.5e-2
+    )
+    np.testing.assert_allclose(
+        response[:, 3], np.sqrt(2) * np.sin(2 * angle * (steps - 1 - k)), atol=1.5e-2
+    )

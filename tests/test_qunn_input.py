@@ -34,6 +34,12 @@ def _broken(x):
         ({"memory": 0}, "memory = 0: give a whole number of at least 1"),
         ({"memory": True}, "memory = True: give a whole number"),
         ({"features": 0}, "features = 0: give a whole number of at least 1"),
+        ({"precession": float("nan")}, "precession = nan: give a finite number, radians per unit"),
+        ({"precession": True}, "precession = True: give a finite number"),
+        (
+            {"precession": 1.0, "sharing": "global"},
+            "needs an angle for each qubit: give sharing='site'",
+        ),
         ({"splitting": 3}, "splitting = 3: its order is 2 or 4"),
         ({"splitting": True}, "splitting = True: its order is 2 or 4"),
         ({"sharing": "globl"}, "unknown sharing 'globl': did you mean 'global'"),

@@ -1,5 +1,6 @@
 """A chain of qubits as the field of a recurrent network."""
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -50,6 +51,12 @@ def _present(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
     return jnp.zeros(shape, jnp.result_type(float)).at[0].set(1.0)
 
 
+def _transverse(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
+    """Draw from N(0, 0.01^2), for the present input around evenly spaced angles."""
+    drawn = normal(0.01)(key, shape, field)
+    return drawn.at[0].add(jnp.linspace(0, field.precession, shape[1], dtype=drawn.dtype))
+
+
 def _disorder(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
     """Draw signs, and sizes from U(0.5, 1.5), as qubits that are alike cannot be told apart."""
     size, sign = jax.random.split(key)
@@ -96,7 +103,11 @@ class PauliHamiltonian(
       as zero, so that inputs are seen only as far as it helps;
     - a function from x (input,) to the m phases; arrays in an ``equinox.Module`` are trained.
 
-    ``features``; ``observables``, what the next layer sees: "local", ``<X_i>``, ``<Z_i>``, ``<Z_i
+    ``features``; ``precession``, with per-site angles the initial theta_X of the last qubit, in
+    radians per unit of dt, that of the others evenly between it and 0: a qubit that precesses adds
+    up one frequency of its phases where one at rest adds up the phases themselves, so that the
+    state tells *when* an input came, which helps where all sequences are equally long, and hurts
+    where they are not; ``observables``, what the next layer sees: "local", ``<X_i>``, ``<Z_i>``, ``<Z_i
     Z_{i+1}>`` (3m - 1 numbers), "probabilities" (d) or "amplitudes" (2d, real parts first);
     ``real``, keep the state as real and imaginary parts (2, d) in place of d complex numbers: the
     step is the same, an orthogonal matrix; ``splitting``, the order of the splitting inside an
@@ -118,6 +129,7 @@ class PauliHamiltonian(
     sharing: str = eqx.field(static=True)
     feedback: bool = eqx.field(static=True)
     features: int = eqx.field(static=True)
+    precession: float = eqx.field(static=True)
     observables: str = eqx.field(static=True)
     real: bool = eqx.field(static=True)
     splitting: int = eqx.field(static=True)
@@ -136,7 +148,7 @@ class PauliHamiltonian(
 
     fixed: ClassVar[tuple[str, ...]] = ("spread", "disorder", "bond_disorder")
     rules: ClassVar[Mapping[str, Rule]] = {
-        "theta_x": normal(0.01),
+        "theta_x": _transverse,
         "theta_z": normal(0.01),
         "theta_zz": normal(0.01),
         "theta_data": _present,
@@ -158,6 +170,7 @@ class PauliHamiltonian(
         feedback: bool = False,
         encoding: str | Callable[[Array], Array] = "trained",
         features: int = 4,
+        precession: float = 0.0,
         observables: str = "local",
         real: bool = False,
         splitting: int = 4,
@@ -175,6 +188,7 @@ class PauliHamiltonian(
                 raise unknown_name(name, str(value), known)
         if splitting not in SPLITTINGS or isinstance(splitting, bool):
             raise InputError(f"splitting = {splitting!r}: its order is 2 or 4.")
+        self.precession = _precession(precession, sharing)
         self.qubits, self.memory, self.sharing = qubits, memory, sharing
         self.feedback, self.features = bool(feedback), features
         self.function = encoding if callable(encoding) else None
@@ -402,6 +416,16 @@ def _magic(qubits: int) -> Any:
     """Return the product of the states (|0> + exp(i pi/4) |1>)/sqrt(2), as a pair."""
     angle = np.pi / 4 * np.bitwise_count(np.arange(2**qubits))
     return np.stack([np.cos(angle), np.sin(angle)]) * 2 ** (-qubits / 2)
+
+
+def _precession(value: Any, sharing: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"precession = {value!r}: give a finite number, radians per unit of dt.")
+    if value and sharing != "site":
+        raise InputError(
+            f"precession = {value!r} needs an angle for each qubit: give sharing='site'."
+        )
+    return float(value)
 
 
 def _check_qubits(qubits: int) -> None:

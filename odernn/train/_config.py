@@ -24,7 +24,10 @@ FORMAT = 1
 UNITS = 64
 """Units of a layer that nobody gave, and amplitudes of one that is made of qubits."""
 
-CELL_OPTIONS = ("hidden_size", "qubits", "memory", "sharing", "feedback", "encoding", "features")
+CELL_OPTIONS = (
+    *("hidden_size", "qubits", "memory", "sharing", "feedback", "encoding", "features"),
+    "precession",
+)
 """What is handed to the cell's field; each cell takes some of them."""
 
 _RATES = {
@@ -63,6 +66,9 @@ class Config:
     """How inputs become angles: by fixed random numbers, or trained (qunn)."""
     features: int | None = None
     """Products in a trained encoding (qunn)."""
+    precession: float | None = None
+    """Largest initial angle of a qubit's own turn in a step, radians; the others' are spread evenly
+    from 0 (qunn, 0)."""
     layers: int = 1
     """Recurrent layers, one on top of the other."""
     bidirectional: bool = False
@@ -234,6 +240,8 @@ def check_cell_options(given: Mapping[str, Any]) -> None:
     ):
         if name in given:
             _in_range(name, given[name], least, most)
+    if not math.isfinite(angle := given.get("precession", 0.0)):
+        raise InputError(f"--precession is {angle}, it must be a finite angle in radians.")
 
 
 def cell_options(given: Mapping[str, Any], network: Network, units: int) -> dict[str, Any]:

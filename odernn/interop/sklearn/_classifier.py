@@ -34,7 +34,7 @@ class ODERNNClassifier(ClassifierMixin, AbstractCollectionEstimator, ClassifierP
         missing: "refuse" refuses nan; "mask" holds the state at a step that lacks a value.
         random_state: seed of weights, data order and validation part.
         verbose: 1 shows a bar.
-        qubits, memory, sharing, feedback, encoding, features: of QUNN.
+        qubits, memory, sharing, feedback, encoding, features, precession: of QUNN.
 
     Attributes:
         model_: the `odernn.Model`.

@@ -87,6 +87,8 @@ class Parameters:
     """How inputs become angles (qunn)."""
     features: int | None = None
     """Products in a trained encoding (qunn)."""
+    precession: float | None = None
+    """Largest initial angle of a qubit's own turn in a step, radians (qunn)."""
 
     def _config(self, task: str) -> Config:
         """The configuration of a run of this kind.
