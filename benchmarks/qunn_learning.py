@@ -135,7 +135,7 @@ CELLS: dict[str, Callable[[int, Shape, Any], odernn.Cell]] = {
     "QUNN global feedback": partial(qunn, sharing="global", feedback=True),
     "QUNN site": partial(qunn, sharing="site", feedback=False),
     "QUNN site feedback": partial(qunn, sharing="site", feedback=True),
-    "QUNN site precessing": partial(qunn, sharing="site", precession=1.5),
+    "QUNN site precessing": partial(qunn, sharing="site", precession=1.0),
 } | {n.name: partial(units, n) for n in (zoo.LSTM, zoo.GRU, zoo.coRNN, zoo.LEM, zoo.expRNN)}
 NAMES = {name.lower().replace(" ", "-"): name for name in CELLS}
 """Cells as they are asked for."""
@@ -214,7 +214,6 @@ def cases(options: argparse.Namespace) -> list[Case]:
                     (n, [-a for a in s], s) for s, n in known.items() if 0.4 * size <= n <= size
                 ]
                 if cell.startswith("QUNN"):
-                    # Few qubits with many features learn less than as many numbers of more qubits.
                     below = [b for b in below if b[-1][0] >= USUAL] or below
                 if below and (shape := max(below)[-1]) not in seen:
                     seen.add(shape)
@@ -578,7 +577,8 @@ part (accuracy or squared error, of copying cross entropy). A seed has its own i
 batches, the batches the same for all cells and rates. The parameters are those after the last
 update. **Sizes**: the largest shape with no more parameters than 50, 150, ..., unless it has less
 than 0.4 times as many: hidden units, or qubits-lags-features of a QUNN with a trained encoding, of
-at least {qubits} qubits, up to the qubits and lags that the table says, and {features} features.
+at least {qubits} qubits (fewer where these don't fit), up to the qubits and lags that the table
+says, and {features} features. Precessing: theta_X of the qubits starts spread over 0 to 1.
 All parameters count, also those of the read-out; of an expRNN's matrix the half that is read.
 Finished runs are kept: some may be of an earlier commit than this text. Not answered: other
 optimisers, longer training, more layers.
@@ -614,7 +614,7 @@ def report(path: Path, image: Path | None = None) -> None:
     text = WHAT.strip().format(
         machine=describe("jax", "equinox", "optax", "odernn"),
         rates=", ".join(map(str, RATES)),
-        qubits=min(QUBITS),
+        qubits=USUAL,
         features=", ".join(map(str, FEATURES)),
         budget=budget,
     )

@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 import xml.etree.ElementTree
 
 import jax
@@ -176,6 +178,18 @@ def test_it_goes_on_where_it_was_stopped(fake, tmp_path, stopped):
     assert len(fake.calls) == len(set(fake.calls)) == 10
     bench(plan(tmp_path))
     assert len(fake.calls) == 10
+
+
+def test_a_folder_belongs_to_one_process(fake, tmp_path):
+    bench(plan(tmp_path))
+    hold = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print(flush=True); input()"
+    command = [sys.executable, "-c", hold, tmp_path / "b" / "settings.json"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(InputError, match="is in use by another benchmark: wait for it to end"):
+            bench(plan(tmp_path))
+        process.communicate(b"\n")
+    bench(plan(tmp_path))
 
 
 def test_a_line_that_was_being_written_is_done_again(fake, tmp_path):

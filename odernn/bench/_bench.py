@@ -68,8 +68,10 @@ def bench(plan: Plan, *, console: "Console | None" = None) -> BenchResult:
         for task in [_task(text, 0)]
         for player in players
     ]
-    store = Store(plan.out, _settings(plan, players))
-    with Bar(console, len(pairs) * plan.trainings, len(store.rows)) as bar:
+    with (
+        Store(plan.out, _settings(plan, players)) as store,
+        Bar(console, len(pairs) * plan.trainings, len(store.rows)) as bar,
+    ):
         try:
             for pair in pairs:
                 _train_pair(plan, pair, store, bar)

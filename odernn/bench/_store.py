@@ -6,11 +6,16 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .._files import write_file
 from .._results import InputError, RunFailed
 from .._version import __version__
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
 FORMAT = 1
 SETTINGS = "settings.json"
@@ -33,13 +38,15 @@ Row = dict[str, Any]
 class Store:
     """The lines of a benchmark that are on disk; a process killed while writing spoils none.
 
+    In a `with` statement the folder is its own, as far as the system has locks of files.
+
     Arguments:
         folder: is made if it is not there.
         settings: plain data that say what is measured; the folder has to have the same.
 
     Raises:
         InputError: the folder is of another benchmark (says which setting differs), of another
-            version or of something else, or cannot be made.
+            version or of something else, in use by another process, or cannot be made.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]):
@@ -51,11 +58,22 @@ class Store:
                 about = {"format": FORMAT, "odernn": __version__, "settings": settings}
                 write_file(folder / SETTINGS, (json.dumps(about, indent=2) + "\n").encode())
             self._check(settings)
-            if not self._file.exists():
-                write_file(self._file, (",".join(COLUMNS) + "\n").encode())
-            self.rows = self._read()
+            self._lock = self._locked()
+            try:
+                if not self._file.exists():
+                    write_file(self._file, (",".join(COLUMNS) + "\n").encode())
+                self.rows = self._read()
+            except BaseException:
+                self._lock.close()
+                raise
         except OSError as error:
             raise InputError(f"--out {folder} cannot be used: {error.strerror}.") from error
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.close()
 
     def find(self, **wanted: Any) -> list[Row]:
         """The lines with these entries, in the order in which they were written."""
@@ -83,6 +101,22 @@ class Store:
             ) from error
         # As it will be read again: a benchmark that was stopped ends with the same tables.
         self.rows.append(_row(next(csv.DictReader(io.StringIO(text.getvalue()), COLUMNS))))
+
+    def _locked(self) -> BinaryIO:
+        """The open file of settings; its lock ends with it, or with the process."""
+        file = (self.folder / SETTINGS).open("rb")
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise InputError(
+                    f"--out {self.folder} is in use by another benchmark: wait for it to end, or "
+                    "choose another folder."
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+        return file
 
     def _check(self, settings: dict[str, Any]) -> None:
         try:

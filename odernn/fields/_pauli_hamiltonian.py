@@ -104,10 +104,9 @@ class PauliHamiltonian(
     - a function from x (input,) to the m phases; arrays in an ``equinox.Module`` are trained.
 
     ``features``; ``precession``, with per-site angles the initial theta_X of the last qubit, in
-    radians per unit of dt, that of the others evenly between it and 0: a qubit that precesses adds
-    up one frequency of its phases where one at rest adds up the phases themselves, so that the
-    state tells *when* an input came, which helps where all sequences are equally long, and hurts
-    where they are not; ``observables``, what the next layer sees: "local", ``<X_i>``, ``<Z_i>``, ``<Z_i
+    radians per unit of dt, those of the others lying evenly between it and 0: a qubit at rest adds
+    up its phases, one that precesses adds up a frequency of them, and so tells *when* an input
+    came; ``observables``, what the next layer sees: "local", ``<X_i>``, ``<Z_i>``, ``<Z_i
     Z_{i+1}>`` (3m - 1 numbers), "probabilities" (d) or "amplitudes" (2d, real parts first);
     ``real``, keep the state as real and imaginary parts (2, d) in place of d complex numbers: the
     step is the same, an orthogonal matrix; ``splitting``, the order of the splitting inside an
