@@ -116,14 +116,8 @@ Shape = tuple[int, ...]
 
 def qunn(input_size: int, shape: Shape, key: Any, **options: Any) -> odernn.Cell:
     qubits, memory, features = shape
-    return zoo.QUNN(
-        *(input_size, qubits),
-        memory=memory,
-        features=features,
-        encoding="trained",
-        key=key,
-        **options,
-    )
+    options = {"encoding": "trained", "sharing": "site"} | options
+    return zoo.QUNN(input_size, qubits, memory=memory, features=features, key=key, **options)
 
 
 def units(network: Any, input_size: int, shape: Shape, key: Any) -> odernn.Cell:
@@ -131,11 +125,13 @@ def units(network: Any, input_size: int, shape: Shape, key: Any) -> odernn.Cell:
 
 
 CELLS: dict[str, Callable[[int, Shape, Any], odernn.Cell]] = {
-    "QUNN global": partial(qunn, sharing="global", feedback=False),
+    "QUNN global": partial(qunn, sharing="global"),
     "QUNN global feedback": partial(qunn, sharing="global", feedback=True),
-    "QUNN site": partial(qunn, sharing="site", feedback=False),
-    "QUNN site feedback": partial(qunn, sharing="site", feedback=True),
-    "QUNN site precessing": partial(qunn, sharing="site", precession=1.0),
+    "QUNN site": qunn,
+    "QUNN site feedback": partial(qunn, feedback=True),
+    "QUNN site precessing": partial(qunn, precession=1.0),
+    "QUNN linear": partial(qunn, encoding="linear"),
+    "QUNN linear precessing": partial(qunn, encoding="linear", precession=1.0),
 } | {n.name: partial(units, n) for n in (zoo.LSTM, zoo.GRU, zoo.coRNN, zoo.LEM, zoo.expRNN)}
 NAMES = {name.lower().replace(" ", "-"): name for name in CELLS}
 """Cells as they are asked for."""
@@ -508,22 +504,26 @@ def front(points: list[Point], task: tasks.Task) -> list[Point]:
 
 def draw(points: dict[str, list[Point]], path: Path) -> None:
     """One panel a task: the metric on the test part against the trained parameters."""
-    from odernn.analysis._figure import COLUMN, INK, LINE, RED, SHADE, SOFT, figure_into
+    from odernn.analysis._figure import INK, LINE, PAGE, RED, SHADE, SOFT, figure_into
 
     looks: dict[str, tuple[str, str, str]] = {
         "QUNN global": ("o", RED, "white"),
         "QUNN global feedback": ("o", RED, RED),
         "QUNN site": ("s", RED, "white"),
         "QUNN site feedback": ("s", RED, RED),
-    } | {
-        name: (marker, colour, colour)
-        for (name, marker, colour) in zip(
-            list(CELLS)[4:], "^vDPX", (INK, INK, SOFT, SOFT, LINE), strict=True
-        )
+        "QUNN site precessing": ("h", RED, "white"),
+        "QUNN linear": ("*", RED, RED),
+        "QUNN linear precessing": ("*", RED, "white"),
     }
-    rows = -(-len(points) // 2)
-    with figure_into(path, COLUMN, 0.8 + 1.25 * rows) as figure:
-        panels = figure.subplots(rows, 2, sharex=True, squeeze=False).ravel()
+    others = [cell for cell in CELLS if cell not in looks]
+    greys = (INK, INK, SOFT, SOFT, LINE)
+    looks |= {
+        name: (marker, colour, colour)
+        for name, marker, colour in zip(others, "^vDPX", greys, strict=True)
+    }
+    rows = -(-len(points) // 3)
+    with figure_into(path, PAGE, 0.8 + 1.45 * rows) as figure:
+        panels = figure.subplots(rows, 3, sharex=True, squeeze=False).ravel()
         for axes, (name, found) in zip(panels, points.items(), strict=False):
             task = task_of(name)
             best = front(found, task)
@@ -542,16 +542,16 @@ def draw(points: dict[str, list[Point]], path: Path) -> None:
                 ours = cell.startswith("QUNN")
                 axes.errorbar(
                     [p.parameters for p in line], means, [means - low, high - means],
-                    color=colour, marker=marker, markersize=3.2, markerfacecolor=face,
-                    markeredgewidth=0.6, linewidth=1.2 if ours else 0.7, elinewidth=0.5,
+                    color=colour, marker=marker, markersize=5 if marker == "*" else 3.2,
+                    markerfacecolor=face, markeredgewidth=0.6, linewidth=0.7, elinewidth=0.5,
                     label=cell, zorder=4 if ours else 3,
                 )  # fmt: skip
             axes.set_title(SETTINGS[name].title, loc="left")
-            axes.set(xscale="log", xlim=(20, 30000))
+            axes.set(xscale="log", xlim=(10, 30000))
             if task.metric == "mse":
                 axes.set_yscale("log")
             else:
-                axes.set_ylim(0, 1.03)
+                axes.set_ylim(min(p.values.min() for p in found) - 0.03, 1.03)
         for axes in panels[len(points) :]:
             axes.remove()
         shown: dict[str, Any] = {}
@@ -561,7 +561,7 @@ def draw(points: dict[str, list[Point]], path: Path) -> None:
         order = [name for name in (*looks, "Pareto front") if name in shown]
         figure.legend(
             [shown[name] for name in order], order, frameon=False, loc="outside upper center",
-            ncols=2, handlelength=1.8, columnspacing=1.2, labelspacing=0.25,
+            ncols=5, handlelength=1.8, columnspacing=1.2, labelspacing=0.25,
         )  # fmt: skip
         figure.supxlabel("trained parameters, read-out included", fontsize=7)
         figure.supylabel("test part: accuracy, or squared error (adding)", fontsize=7)

@@ -38,7 +38,7 @@ class Network:
     """Whether the sites of a CELL share their numbers (qunn)."""
     feedback: Annotated[bool, FLAG] = False
     """Let what is measured of past states of a CELL act on its state (qunn)."""
-    encoding: Literal["fixed", "trained"] | None = None
+    encoding: Literal["fixed", "trained", "linear"] | None = None
     """How inputs of a CELL become angles (qunn)."""
     features: int | None = None
     """Products in a trained encoding of a CELL (qunn)."""

@@ -25,8 +25,12 @@ from .._typing import Array, Drive, Float, Inexact, PRNGKeyArray, Scalar, State
 from ._base import AbstractDeclaredField, times
 
 SHARINGS = ("global", "site")
-ENCODINGS = ("fixed", "trained")
+ENCODINGS = ("fixed", "trained", "linear")
 OBSERVABLES = ("local", "probabilities", "amplitudes")
+
+LINEAR = 0.05
+"""Phase for a unit of x W in a linear encoding. Adam's steps are as large as its rate, whatever the
+gradient: by this factor the phases, which turn round, change more slowly than the read-out."""
 
 # Suzuki's composition of five Strang steps.
 _S = 1 / (4 - 4 ** (1 / 3))
@@ -41,7 +45,9 @@ SPLITTINGS = {2: _STRANG, 4: _SUZUKI}
 
 
 def _encoder_weight(key: PRNGKeyArray, shape: tuple[int, ...], field: Any) -> Array:
-    """Draw W from N(0, 1/input); V is zero."""
+    """Draw W from N(0, 1/input); V is zero, where there is one."""
+    if field.form == "linear":
+        return by_variance(key, shape, field)
     first, second = jnp.split(by_variance(key, shape, field), 2, axis=1)
     return jnp.concatenate([first, jnp.zeros_like(second)], axis=1)
 
@@ -101,6 +107,7 @@ class PauliHamiltonian(
     - "trained": ``phi(x) = ((x W + b).(x V + c)) E``, ``features`` products of two affine forms,
       2 features (input + 1) trained numbers; E (features, m) is fixed. V, b and c start
       as zero, so that inputs are seen only as far as it helps;
+    - "linear": ``phi(x) = x W/20``, input m trained numbers, W from N(0, 1/input);
     - a function from x (input,) to the m phases; arrays in an ``equinox.Module`` are trained.
 
     ``features``; ``precession``, with per-site angles the initial theta_X of the last qubit, in
@@ -113,9 +120,10 @@ class PauliHamiltonian(
     exponential, 2 or 4; ``init``; ``key``, from which E, a and J are drawn, too.
 
     **Parameters**: ``theta_x``, ``theta_z``, ``theta_data``, ``theta_feedback`` (t, 1 or m),
-    ``theta_zz`` (t, 1 or m - 1), in radians per unit of dt; ``encoder_weight`` (input, 2 features)
-    and ``encoder_bias`` (2 features,); fixed: ``spread`` E, ``disorder`` a (m,)
-    and ``bond_disorder`` J (m - 1,), of random signs and sizes from U(0.5, 1.5).
+    ``theta_zz`` (t, 1 or m - 1), in radians per unit of dt; ``encoder_weight`` (input, 2 features),
+    of a linear encoding (input, m), and ``encoder_bias`` (2 features,); fixed: ``spread`` E,
+    ``disorder`` a (m,) and ``bond_disorder`` J (m - 1,), of random signs and sizes from U(0.5,
+    1.5).
 
     Raises ``InputError`` for sizes that are out of range, more amplitudes than the memory of this
     machine holds, and encodings that do not give m phases.
@@ -139,7 +147,7 @@ class PauliHamiltonian(
     theta_zz: Float[Array, "memory bonds"]
     theta_data: Float[Array, "memory sites"]
     theta_feedback: Float[Array, "memory sites"] | None
-    encoder_weight: Float[Array, "input 2*features"] | None
+    encoder_weight: Float[Array, "input encoded"] | None
     encoder_bias: Float[Array, "2*features"] | None
     spread: Float[Array, "channels qubits"] | None
     disorder: Float[Array, " qubits"] | None
@@ -195,8 +203,10 @@ class PauliHamiltonian(
         self.observables, self.real, self.splitting = observables, bool(real), splitting
         absent = () if feedback else ("theta_feedback",)
         if self.form != "trained":
-            absent += ("encoder_weight", "encoder_bias")
-        if self.function is not None:
+            absent += ("encoder_bias",)
+        if self.form not in ("trained", "linear"):
+            absent += ("encoder_weight",)
+        if self.form not in ("trained", "fixed"):
             absent += ("spread",)
         if sharing == "site":
             absent += ("disorder", "bond_disorder")
@@ -265,8 +275,11 @@ class PauliHamiltonian(
         """Return the phases phi(x)."""
         if self.function is not None:
             return self.function(x)
-        if self.encoder_weight is not None and self.encoder_bias is not None:
-            first, second = jnp.split(x @ self.encoder_weight + self.encoder_bias, 2)
+        if self.encoder_weight is not None:
+            x = x @ self.encoder_weight
+            if self.encoder_bias is None:
+                return LINEAR * x
+            first, second = jnp.split(x + self.encoder_bias, 2)
             x = first * second
         spread: Any = self.spread
         return x @ lax.stop_gradient(spread)
@@ -384,6 +397,11 @@ class PauliHamiltonian(
     def features_size(self) -> int:
         """Number of products in the trained encoding."""
         return self.features
+
+    @property
+    def encoded_size(self) -> int:
+        """Number of columns of the trained encoder."""
+        return self.qubits if self.form == "linear" else 2 * self.features
 
     @property
     def qubits_size(self) -> int:

@@ -62,8 +62,9 @@ class Config:
     """One trained number for all sites of a kind of term, or one for each site (qunn)."""
     feedback: bool | None = None
     """Let what is measured of past states act on the state (qunn)."""
-    encoding: Literal["fixed", "trained"] | None = None
-    """How inputs become angles: by fixed random numbers, or trained (qunn)."""
+    encoding: Literal["fixed", "trained", "linear"] | None = None
+    """How inputs become angles: by fixed random numbers, by trained products of two affine forms,
+    or by a trained matrix (qunn, trained)."""
     features: int | None = None
     """Products in a trained encoding (qunn)."""
     precession: float | None = None

@@ -17,6 +17,9 @@ VARIANTS = tuple(
     for memory, feedback, sharing, encoding in itertools.product(
         (1, 3), (False, True), ("global", "site"), ("fixed", "trained")
     )
+) + tuple(
+    {"memory": memory, "feedback": feedback, "sharing": sharing, "encoding": "linear"}
+    for memory, feedback, sharing in ((1, False, "site"), (3, True, "global"))
 )
 FORMS = tuple(
     {"observables": observables, "real": real}
@@ -49,6 +52,8 @@ def phases(f, x):
     """Return phi(x)."""
     if f.encoding == "fixed":
         return x @ f.spread
+    if f.encoding == "linear":
+        return x @ f.encoder_weight / 20
     w, v = np.split(f.encoder_weight, 2, axis=1)
     b, c = np.split(f.encoder_bias, 2)
     return ((x @ w + b) * (x @ v + c)) @ f.spread

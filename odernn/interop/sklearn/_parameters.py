@@ -83,7 +83,7 @@ class Parameters:
     """Whether the sites of a kind of term share one number (qunn)."""
     feedback: bool | None = None
     """Let what is measured of past states act on the state (qunn)."""
-    encoding: Literal["fixed", "trained"] | None = None
+    encoding: Literal["fixed", "trained", "linear"] | None = None
     """How inputs become angles (qunn)."""
     features: int | None = None
     """Products in a trained encoding (qunn)."""
