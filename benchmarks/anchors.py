@@ -220,9 +220,13 @@ def goal_of(anchor: Anchor) -> float:
     return known[0] / 10
 
 
-def late(anchor: Anchor, met: dict[str, str]) -> str:
-    """What to say of a goal that was met after more updates than it allows."""
-    return "" if int(met["update"]) <= (anchor.within or anchor.updates) else ", too many"
+def when(anchor: Anchor, met: dict[str, str] | None) -> str:
+    """After how many updates the goal was met, and whether these are too many."""
+    if met is None:
+        return "no"
+    number = int(met["update"])
+    late = number > (anchor.within or anchor.updates)
+    return f"after {number:,} updates" + ", too many" * late
 
 
 def report() -> None:
@@ -238,14 +242,11 @@ def report() -> None:
             lines = [r for r in mine if r["seed"] == seed]
             best = min(lines, key=lambda r: float(r["test_loss"]))
             met = next((r for r in lines if float(r["test_loss"]) <= goal), None)
-            when = (
-                "no" if met is None else f"after {int(met['update']):,} updates{late(anchor, met)}"
-            )
             rows.append(
                 [
                     *(name, seed, f"{int(best['parameters']):,}", f"{goal:.3g}"),
                     f"{float(best['test_loss']):.3g} at {int(best['update']):,}",
-                    when,
+                    when(anchor, met),
                     f"{float(lines[-1]['seconds']):.0f} s",
                 ]
             )
