@@ -572,8 +572,9 @@ WHAT = """
 
 One layer and a linear read-out (of every step in copying, else of the last), float32, Adam (0.9,
 0.999), gradients clipped at a global norm of 1, a rate that falls to 0 along half a cosine, nothing
-else; rates {rates}, the same ones for all cells, chosen over all seeds by the validation
-part (accuracy or squared error, of copying cross entropy). A seed has its own initial weights and
+else; rates {rates}, the same ones for all cells (in adding at T = 1000 QUNNs had the
+smallest only), chosen over all seeds by the validation part (accuracy or squared error, of copying
+cross entropy). A seed has its own initial weights and
 batches, the batches the same for all cells and rates. The parameters are those after the last
 update. **Sizes**: the largest shape with no more parameters than 50, 150, ..., unless it has less
 than 0.4 times as many: hidden units, or qubits-lags-features of a QUNN with a trained encoding, of
@@ -604,7 +605,7 @@ def report(path: Path, image: Path | None = None) -> None:
                 SETTINGS[name].title,
                 *(", ".join(sorted({r[0][c] for r in rows})) for c in ("updates", "batch")),
                 ", ".join(sorted({str(len({row["seed"] for row in r})) for r in rows})),
-                ", ".join(map(str, SETTINGS[name].rates)),
+                ", ".join(sorted({row["rate"] for r in rows for row in r}, reverse=True)),
                 "" if (guess := task_of(name).baseline) is None else f"{guess[0]:.3f}",
                 *(str(SETTINGS[name].qubits), str(SETTINGS[name].memory)),
             ]
