@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
-OURS = "#D55E00"
+from odernn.analysis._figure import LINE, PAGE, RED, SOFT, figure_into
 
 
 class Dot(NamedTuple):
@@ -19,14 +18,12 @@ def draw_panels(
     path: Path, panels: dict[str, dict[str, Dot]], ours: str, logarithmic: set[str]
 ) -> None:
     """A panel for each task, a line in it for each cell; ours in colour."""
-    from odernn.analysis._figure import LINE, PAGE, SOFT, figure_into
-
     rows = -(-len(panels) // 3)
     with figure_into(path, PAGE, 0.2 + 1.1 * rows) as figure:
         places = figure.subplots(rows, 3, squeeze=False).ravel()
         for number, (axes, (title, dots)) in enumerate(zip(places, panels.items(), strict=False)):
             for row, (name, dot) in enumerate(dots.items()):
-                colour = OURS if name == ours else SOFT
+                colour = RED if name == ours else SOFT
                 axes.plot([dot.low, dot.high], [row, row], color=colour, linewidth=0.8)
                 marker = "D" if name == ours else "o"
                 axes.plot([dot.mean], [row], color=colour, marker=marker, markersize=3.5)
@@ -47,12 +44,10 @@ def draw_rows(
     path: Path, rows: dict[str, dict[str, Dot]], ours: str, marks: dict[str, str], label: str
 ) -> None:
     """A line for each set, a mark in it for each way; ours in colour."""
-    from odernn.analysis._figure import LINE, PAGE, SOFT, figure_into
-
     with figure_into(path, PAGE, 0.7 + 0.19 * len(rows)) as figure:
         axes = figure.subplots()
         for way, marker in marks.items():
-            colour = OURS if way == ours else SOFT
+            colour = RED if way == ours else SOFT
             own = [(row, dots[way]) for row, dots in enumerate(rows.values()) if way in dots]
             axes.hlines(
                 [row for row, _ in own], [d.low for _, d in own], [d.high for _, d in own],
@@ -60,7 +55,7 @@ def draw_rows(
             )  # fmt: skip
             axes.plot(
                 [d.mean for _, d in own], [row for row, _ in own], marker, color=colour,
-                markersize=4.5, markerfacecolor=OURS if way == ours else "none",
+                markersize=4.5, markerfacecolor=RED if way == ours else "none",
                 markeredgewidth=0.8, label=way, zorder=3 + (way == ours),
             )  # fmt: skip
         axes.set_yticks(range(len(rows)), list(rows))

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from _dots import IMAGES, Dot, draw_rows
-from _machine import RESULTS, describe, store, stored, table
+from _dots import Dot, draw_rows
+from _machine import IMAGES, RESULTS, describe, store, stored, table
 from aeon.classification.convolution_based import RocketClassifier
 from aeon.classification.distance_based import KNeighborsTimeSeriesClassifier
 from aeon.datasets import load_from_ts_file
@@ -316,14 +316,18 @@ def rows_of(lines: list[dict[str, Any]], name: str, way: str) -> list[dict[str, 
     return [r for r in lines if (r["set"], r["way"]) == (name, way)]
 
 
+def accuracies_of(lines: list[dict[str, Any]], name: str, way: str) -> list[float]:
+    return [float(r["accuracy"]) for r in rows_of(lines, name, way)]
+
+
 def mean(lines: list[dict[str, Any]], name: str, way: str) -> float:
-    found = [float(r["accuracy"]) for r in rows_of(lines, name, way)]
+    found = accuracies_of(lines, name, way)
     return float(np.mean(found)) if found else float("nan")
 
 
 def cell_of(lines: list[dict[str, Any]], name: str, way: str) -> str:
     """Mean and standard deviation over seeds, or why there is none."""
-    found = [float(r["accuracy"]) for r in rows_of(lines, name, way)]
+    found = accuracies_of(lines, name, way)
     if not found:
         return "-"
     if not np.isfinite(found).all():
@@ -350,7 +354,7 @@ def dots(lines: list[dict[str, Any]], name: str) -> dict[str, Dot]:
     """What there is of a set: the mean and the range of the seeds."""
     found = {}
     for way in MARKS:
-        values = [float(r["accuracy"]) for r in rows_of(lines, name, way)]
+        values = accuracies_of(lines, name, way)
         if np.isfinite(values).all() and values:
             found[TITLES[way]] = Dot(float(np.mean(values)), min(values), max(values))
     return found

@@ -14,12 +14,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from _dots import IMAGES, Dot, draw_panels
-from _machine import RESULTS, describe, store, stored, table
+from _dots import Dot, draw_panels
+from _machine import IMAGES, RESULTS, describe, store, stored, table
 from rich.console import Console
 
 from odernn import Requirements, design, tasks
 from odernn.bench import Plan, bench
+from odernn.zoo import CELLS
 
 TASKS = (
     *("copy-100", "copy-200", "copy-400"),
@@ -32,7 +33,6 @@ COLUMNS = (
     *("test_metric_max", "test_loss", "test_loss_std", "trained", "failed", "learning_rate"),
     *("parameters", "size", "updates", "training_ms", "seconds", "budget"),
 )
-CALLED = {"lstm": "LSTM", "gru": "GRU", "cornn": "coRNN", "lem": "LEM"}
 PARTS = ("", "_min", "_max")
 
 
@@ -90,7 +90,9 @@ def report() -> None:
         mine = {r["cell"]: r for r in rows if r["task"] == name}
         title = f"{name}, {mine['design']['metric']}"
         panels[title] = {
-            CALLED.get(cell, cell): Dot(*(float(row[f"test_metric{part}"]) for part in PARTS))
+            CELLS[cell].name if cell in CELLS else cell: Dot(
+                *(float(row[f"test_metric{part}"]) for part in PARTS)
+            )
             for cell in ("design", *DEFAULTS)
             if (row := mine[cell])["test_metric"]
         }

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from _machine import describe, store, table
-from work_precision import IMAGES, MARKERS, save
+from _machine import IMAGES, describe, store, table
+from work_precision import MARKERS, save
 
 import odernn
 

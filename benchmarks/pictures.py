@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from _machine import IMAGES
 
 import odernn
 from odernn.analysis import (
@@ -22,8 +23,6 @@ from odernn.analysis import (
     draw_order_star,
     draw_stability_regions,
 )
-
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
 
 def slow_inputs(batch: int, steps: int, size: int) -> np.ndarray:

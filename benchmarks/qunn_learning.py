@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _machine import RESULTS, describe, store, stored, table
+from _machine import IMAGES, RESULTS, describe, store, stored, table
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from scipy import special
@@ -35,7 +35,7 @@ from odernn import fields, tasks, zoo
 from odernn.tasks._generated import MEMORY as COPIED
 from odernn.train._loss import Batch, batches, outputs
 
-IMAGE = Path(__file__).parent.parent / "docs" / "images" / "qunn_learning.svg"
+IMAGE = IMAGES / "qunn_learning.svg"
 ROWS = RESULTS / "qunn_learning.csv"
 RATES = (0.02, 0.005, 0.001)
 CHUNK = 50
@@ -58,6 +58,7 @@ class Setting:
     """Numbers of parameters; the largest shape that has no more is trained."""
     qubits: int = 5
     rates: tuple[float, ...] = RATES
+    """Of a QUNN; all other cells have RATES."""
     memory: int = 1
     """The most qubits and lags of a QUNN: time grows with 2^qubits, lags and the length."""
 
@@ -145,6 +146,10 @@ class Case(NamedTuple):
     size: int
     shape: Shape
     parameters: int
+
+
+def rates_of(case: Case) -> tuple[float, ...]:
+    return SETTINGS[case.task].rates if case.cell.startswith("QUNN") else RATES
 
 
 # --- Shapes --------------------------------------------------------------------------------------
@@ -283,9 +288,7 @@ def trained(
     )
     weights, rest = eqx.partition(models, odernn.trained(models))
     fixed, static = eqx.partition(rest, eqx.is_array)
-    weights = jax.tree.map(
-        lambda a: jnp.repeat(a[:, None], len(SETTINGS[case.task].rates), 1), weights
-    )
+    weights = jax.tree.map(lambda a: jnp.repeat(a[:, None], len(rates_of(case)), 1), weights)
     transform = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
     state = jax.vmap(jax.vmap(transform.init))(weights)
     size = batch_of(case.task)
@@ -310,9 +313,7 @@ def trained(
         def turn(carry: Any, number: Any) -> tuple:
             # A batch belongs to a seed and an update; all cells and rates see the same ones.
             draws = jax.vmap(lambda key: drawn(task, size, jax.random.fold_in(key, number + 1)))
-            rates = (
-                jnp.array(SETTINGS[case.task].rates) * (1 + jnp.cos(jnp.pi * number / updates)) / 2
-            )
+            rates = jnp.array(rates_of(case)) * (1 + jnp.cos(jnp.pi * number / updates)) / 2
             side = jax.vmap(jax.vmap(update, (0, 0, 0, None, None)), (0, 0, None, 0, 0))
             weights, state, value = side(*carry, rates, fixed, draws(keys))
             return (weights, state), value
@@ -405,7 +406,7 @@ def lines(case: Case, updates: int, result: Result, seconds: float) -> list[tupl
             f"{seconds:.0f}",
         )
         for seed in range(len(result.training))
-        for number, rate in enumerate(SETTINGS[case.task].rates)
+        for number, rate in enumerate(rates_of(case))
     ]
 
 
@@ -422,7 +423,7 @@ def same(rows: list[dict[str, str]], case: Case, updates: int, seeds: int) -> bo
     """Whether these lines are all there and of the same settings."""
     wanted = ("-".join(map(str, case.shape)), str(updates), str(batch_of(case.task)))
     found = {(row["shape"], row["updates"], row["batch"]) for row in rows}
-    return found == {wanted} and len(rows) == seeds * len(SETTINGS[case.task].rates)
+    return found == {wanted} and len(rows) == seeds * len(rates_of(case))
 
 
 def train_all(options: argparse.Namespace) -> None:
@@ -677,7 +678,6 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--cells", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--sizes", nargs="+", type=int, help="in place of each task's own")
-    parser.add_argument("--rates", nargs="+", type=float, help="in place of each task's own")
     parser.add_argument("--updates", type=int, help="in place of each task's own")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--again", action="store_true", help="train what is there, too")
@@ -686,9 +686,6 @@ def main() -> None:
     parser.add_argument("--image", type=Path, help="in place of docs/images/qunn_learning.svg")
     parser.add_argument("--draw", action="store_true", help="picture and tables")
     options = parser.parse_args()
-    if options.rates:
-        for name in options.tasks:
-            SETTINGS[name] = dataclasses.replace(SETTINGS[name], rates=tuple(options.rates))
     if options.list:
         print(table(list(Case._fields), [[str(a) for a in case] for case in cases(options)]))
     elif options.draw:

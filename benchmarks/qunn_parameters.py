@@ -15,13 +15,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from _machine import describe, store, table
+from _machine import IMAGES, describe, store, table
 
 import odernn
 from odernn._typing import Array, Float
 from odernn.analysis._figure import BLUE, COLUMN, GREEN, INK, LINE, PAGE, RED, SOFT, figure_into
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
 QUBITS = 8
 CHANNELS = (1, 8)
 SHOWN = (1, 10, 100, 1000)

@@ -28,12 +28,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _machine import describe, store, table
+from _machine import IMAGES, describe, store, table
 
 import odernn
 from odernn.analysis._figure import BLUE, COLUMN, INK, LINE, RED, figure_into
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
 BATCH, STEPS, INPUTS, QUBITS = 32, 784, 8, 10
 SIZES = tuple(range(4, 17))
 DENSE_SIZES = tuple(range(4, 12))

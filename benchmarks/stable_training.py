@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _machine import describe, store, table
+from _machine import IMAGES, describe, store, table
 from rich.console import Console
 from rich.progress import track
 
@@ -37,7 +37,7 @@ from odernn.analysis import certify, quick_diagnosis
 from odernn.train import keep_certified
 from odernn.train._keep import KAPPA, Keeper
 
-IMAGE = Path(__file__).parent.parent / "docs" / "images" / "stable_training.svg"
+IMAGE = IMAGES / "stable_training.svg"
 LIMIT = 1000.0
 """A global gradient norm that counts as exploded."""
 RATES = (0.001, 0.01, 0.1)

@@ -25,14 +25,13 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import threadpoolctl
-from _machine import describe, store, table
+from _machine import IMAGES, describe, store, table
 
 import odernn
 
 jax.config.update("jax_enable_x64", True)
 
 BATCH, SIZE = 16, 32
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
 
 class Oscillators(odernn.AbstractPartitionedField, odernn.AbstractSemilinearField):

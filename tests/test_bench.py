@@ -181,6 +181,7 @@ def test_it_goes_on_where_it_was_stopped(fake, tmp_path, stopped):
 
 
 def test_a_folder_belongs_to_one_process(fake, tmp_path):
+    pytest.importorskip("fcntl")
     bench(plan(tmp_path))
     hold = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print(flush=True); input()"
     command = [sys.executable, "-c", hold, tmp_path / "b" / "settings.json"]
